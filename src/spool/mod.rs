@@ -1,0 +1,364 @@
+//! The spool: where accepted events are durable until every destination has them.
+//!
+//! The line is drawn at events and deliveries. Above it: names, keys with windows, leases and
+//! settlements. Below it: files, syncs, streams. No type or error of a store crosses.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Timestamp;
+use crate::event::{Dedupe, DestinationName, Event, EventId, Fingerprint};
+
+/// What every call of a spool returns: one boxed future, so that handlers need no type parameter.
+pub type SpoolFuture<'a, T, E = StoreFault> =
+    Pin<Box<dyn Future<Output = Result<T, E>> + Send + 'a>>;
+
+/// Durable storage of events and their deliveries. The contract C1 to C13 is in
+/// `docs/GUARANTEES.md` and, as tests for every implementation, in `conformance`.
+pub trait Spool: Send + Sync + 'static {
+    /// Stores every event of `batch` and its deliveries durably; one answer per event, in order.
+    ///
+    /// Once polled the write finishes, even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`AppendError`]; on an embedded store nothing was stored unless it is
+    /// [`AppendError::Unsure`] or [`AppendError::Fault`], and the same batch may be sent again.
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError>;
+
+    /// Takes up to `max` due deliveries owed to `to`, waiting at most `wait` for the first.
+    ///
+    /// Cancel-safe: a call dropped while it waits has taken nothing.
+    fn lease<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        max: usize,
+        wait: Duration,
+    ) -> SpoolFuture<'a, Vec<Lease>>;
+
+    /// Ends a lease. One that is dropped instead returns by itself when it expires.
+    ///
+    /// # Errors
+    /// [`SettleError::LeaseLost`] when the lease had expired: the delivery is someone else's now.
+    fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError>;
+
+    /// Dead letters, oldest first, after `after`.
+    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>>;
+
+    /// Puts dead letters back in line as fresh deliveries; answers how many were found.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError>;
+
+    /// What is in hand, per destination and in bytes; cheap enough for every scrape.
+    fn stats(&self) -> SpoolFuture<'_, SpoolStats>;
+
+    /// Refuses new work, finishes what was begun, syncs and lets go of the store.
+    fn close(&self) -> SpoolFuture<'_, ()>;
+}
+
+/// One request's events; stored as a whole.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// The events in the request's order.
+    pub events: Vec<NewEvent>,
+    /// The request's `Idempotency-Key`, when it came with one.
+    pub request: Option<Dedupe>,
+}
+
+/// One event to be stored, and what is owed.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Arc<Event>,
+    /// The destinations it is owed to.
+    pub to: Vec<DestinationName>,
+    /// How it is told from its repeats; without one it is always new.
+    pub dedupe: Option<Dedupe>,
+    /// How urgent it is.
+    pub lane: Lane,
+}
+
+/// The queue of a destination that a delivery waits in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// Fresh events.
+    Live,
+    /// Imports, and what an outage left.
+    Backlog,
+    /// Waiting for another attempt.
+    Retry,
+}
+
+impl Lane {
+    /// Every lane, in the order of their codes.
+    pub const ALL: [Self; 3] = [Self::Live, Self::Backlog, Self::Retry];
+
+    /// The stable word for metrics and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Backlog => "backlog",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// What became of one event of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Appended {
+    /// It is durable and will be delivered.
+    Stored(EventId),
+    /// Its key was taken inside its window.
+    Duplicate {
+        /// The event that took the key first.
+        of: EventId,
+        /// What that one looked like.
+        fingerprint: Fingerprint,
+    },
+}
+
+/// Names one event owed to one destination; the order of dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub u64);
+
+/// One delivery, held until [`Lease::until`].
+#[derive(Debug)]
+pub struct Lease {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// What is to be sent.
+    pub event: Arc<Event>,
+    /// Attempts made before this one.
+    pub attempts: u32,
+    /// The lane it came from.
+    pub lane: Lane,
+    /// When the hold ends by itself.
+    pub until: Timestamp,
+    /// The delivery whose dead letter this one replays.
+    pub replay_of: Option<DeliveryId>,
+    /// Proof of the hold, of meaning to the store alone.
+    pub token: u64,
+}
+
+/// How a lease ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// The destination has it.
+    Delivered,
+    /// Not now: due again then, with one attempt more.
+    RetryAt(Timestamp),
+    /// Back in line without having been attempted.
+    PutBack,
+    /// Given up, kept for an operator.
+    DeadLetter(Refusal),
+}
+
+/// Why a delivery became a dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// What ended it.
+    pub cause: Cause,
+    /// Status of the last answer, when there was one.
+    pub status: Option<u16>,
+    /// The last answer's first bytes, at most [`Refusal::ANSWER_BYTES_MAX`].
+    pub answer: Bytes,
+}
+
+impl Refusal {
+    /// Bytes of an upstream's answer that are kept.
+    pub const ANSWER_BYTES_MAX: usize = 4096;
+}
+
+/// What ended a delivery that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Cause {
+    /// The destination refused these bytes, and would again.
+    Refused,
+    /// Older than its kind's maximum age.
+    Expired,
+    /// It may have arrived, and sending it twice would do harm.
+    UnknownOutcome,
+    /// No request could be made of it, as when its event URL is not allowed any more.
+    Unsendable,
+}
+
+impl Cause {
+    /// Every cause, in the order of their codes.
+    pub const ALL: [Self; 4] =
+        [Self::Refused, Self::Expired, Self::UnknownOutcome, Self::Unsendable];
+
+    /// The stable word for metrics and answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::UnknownOutcome => "unknown_outcome",
+            Self::Unsendable => "unsendable",
+        }
+    }
+
+    /// The stable number for a store's records.
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The cause of a stored number.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
+/// A delivery that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The delivery.
+    pub id: DeliveryId,
+    /// Whom it was owed to.
+    pub to: DestinationName,
+    /// What was to be sent.
+    pub event: Arc<Event>,
+    /// Attempts made.
+    pub attempts: u32,
+    /// When it was given up.
+    pub died_at: Timestamp,
+    /// Why.
+    pub refusal: Refusal,
+}
+
+/// What a spool holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpoolStats {
+    /// One entry for each destination that was ever named, by name.
+    pub destinations: Vec<DestinationStats>,
+    /// Bytes used, of `limit_bytes`.
+    pub used_bytes: u64,
+    /// Bytes allowed.
+    pub limit_bytes: u64,
+    /// What this process opened, took in and let go, in deliveries.
+    pub flow: Flow,
+    /// Records found damaged and set aside since the store was opened.
+    pub damaged_records: u64,
+    /// Whether new events are refused for want of room.
+    pub full: bool,
+}
+
+/// What a spool holds for one destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationStats {
+    /// The destination.
+    pub name: DestinationName,
+    /// Deliveries never attempted, or put back, in the live lane.
+    pub live: u64,
+    /// The same in the backlog lane.
+    pub backlog: u64,
+    /// Waiting for another attempt.
+    pub retrying: u64,
+    /// Leased.
+    pub in_flight: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest that is not settled was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+/// Deliveries that passed, since the store was opened. On an embedded store
+/// `recovered + stored + replayed = delivered + dead + removed + spooled`, where `spooled` is live,
+/// backlog, retrying and in flight of every destination together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Waiting when the store was opened; dead letters not counted.
+    pub recovered: u64,
+    /// Stored by `append`.
+    pub stored: u64,
+    /// Put back by `replay`.
+    pub replayed: u64,
+    /// Settled as delivered.
+    pub delivered: u64,
+    /// Settled as dead letters.
+    pub dead: u64,
+    /// Set aside as damaged.
+    pub removed: u64,
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// No room; it ends when something was delivered.
+    #[error("spool is full: {used_bytes} of {limit_bytes} bytes")]
+    Full {
+        /// Bytes in use.
+        used_bytes: u64,
+        /// Bytes allowed.
+        limit_bytes: u64,
+    },
+    /// The bounded inbox of the store is full.
+    #[error("spool has too many writes waiting")]
+    Busy,
+    /// [`Spool::close`] was called.
+    #[error("spool is closing")]
+    Closed,
+    /// The batch could not fit even in an empty store.
+    #[error("batch of {bytes} bytes is over the {limit_bytes} bytes that the spool takes at once")]
+    TooLarge {
+        /// Bytes of the batch.
+        bytes: u64,
+        /// Bytes allowed at once.
+        limit_bytes: u64,
+    },
+    /// No answer in time: the batch may be stored.
+    #[error("store did not answer in time")]
+    Unsure,
+    /// The store is broken.
+    #[error(transparent)]
+    Fault(#[from] StoreFault),
+}
+
+impl AppendError {
+    /// The stable word for metrics and answers.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "spool_full",
+            Self::Busy => "overloaded",
+            Self::Closed => "draining",
+            Self::TooLarge { .. } => "body_too_large",
+            Self::Unsure | Self::Fault(_) => "store_unavailable",
+        }
+    }
+}
+
+/// Why a lease was not ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The lease expired before; the delivery may be sent again by its next holder.
+    #[error("lease was lost")]
+    LeaseLost,
+    /// The store is broken.
+    #[error(transparent)]
+    Fault(#[from] StoreFault),
+}
+
+/// A store that cannot be trusted any further: the process ends and recovery decides.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("spool fault while {doing}: {cause}")]
+pub struct StoreFault {
+    /// What was being done, as `syncing log/3.seg`.
+    pub doing: String,
+    /// The system's words.
+    pub cause: String,
+}
+
+impl StoreFault {
+    /// A fault of an operating system call.
+    pub fn io(doing: impl Into<String>, cause: &std::io::Error) -> Self {
+        Self { doing: doing.into(), cause: cause.to_string() }
+    }
+}
