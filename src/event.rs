@@ -119,6 +119,14 @@ impl EventId {
         Self(uuid::Builder::from_unix_timestamp_millis(at.as_millis(), &bytes).into_uuid())
     }
 
+    /// The time of acceptance, which the first 48 bits hold.
+    #[must_use]
+    pub fn at(self) -> Timestamp {
+        let bytes = self.0.as_bytes();
+        let millis = bytes[..6].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Timestamp::from_millis(millis)
+    }
+
     /// The id that a store kept as 16 bytes.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
@@ -261,6 +269,9 @@ mod tests {
         let late = EventId::new(Timestamp::from_millis(2_000));
         assert!(early < late);
         assert_eq!(EventId::from_bytes(early.to_bytes()), early);
+        assert_eq!((early.at().as_millis(), late.at().as_millis()), (1_000, 2_000));
+        let far = Timestamp::from_millis((1 << 48) - 1);
+        assert_eq!(EventId::new(far).at(), far);
     }
 
     #[test]
