@@ -5,3 +5,4 @@ pub mod event;
 pub mod json;
 pub mod ledger;
 pub mod metrics;
+pub mod schema;

@@ -1,0 +1,77 @@
+//! Names, texts and numbers that schemas and bodies are made of.
+
+pub(super) const NAMES: [&str; 12] =
+    ["a", "b", "c", "k", "10", "2", "x/y", "t~z", "é ü", "", "a'b\"c", "d^"];
+pub(super) const STRANGE_NAMES: [&str; 9] = [
+    "__proto__",
+    "constructor",
+    "toString",
+    "01",
+    "4294967295",
+    "4294967294",
+    "-1",
+    "\u{2028}",
+    "\u{0}",
+];
+pub(super) const PATTERNS: [&str; 8] =
+    ["^a", "b$", "^[a-c]{1,2}$", "\\d+", "\\p{L}", "^(?!.*@).*$", "^.$", "\"|/"];
+pub(super) const FORMATS: [&str; 7] =
+    ["date-time", "iso-date-time", "date", "time", "uuid", "email", "uri"];
+pub(super) const TEXTS: [&str; 30] = [
+    "",
+    "a",
+    "b",
+    "ab",
+    "abc",
+    "1",
+    "12",
+    "\u{1f600}",
+    "é",
+    "e\u{301}",
+    "\"",
+    "\\",
+    "\n\t\u{1}",
+    "\u{2028}",
+    "__proto__",
+    "2023-01-01T09:20:00Z",
+    "2023-01-01 09:20:00",
+    "2023-02-29",
+    "2024-02-29",
+    "23:59:60Z",
+    "09:20:00+0300",
+    "6f92d1e9-00b6-4f8b-9645-faeab321e1cc",
+    "urn:uuid:6f92d1e9-00b6-4f8b-9645-faeab321e1cc",
+    "a@b.example",
+    "a..b@c.d",
+    "http://a.b/c?d#e",
+    "http://[::1]:8/%20",
+    "a:b",
+    "//a",
+    "http://a b",
+];
+pub(super) const NUMBERS: [&str; 24] = [
+    "0",
+    "-0",
+    "1",
+    "2",
+    "3",
+    "10",
+    "-1",
+    "0.5",
+    "1.0",
+    "1e2",
+    "19.99",
+    "0.3",
+    "0.1",
+    "1e21",
+    "1e-7",
+    "123456789012345680000",
+    "9007199254740993",
+    "9007199254740992",
+    "1e300",
+    "-2.5",
+    "0.000001",
+    "5e-324",
+    "1.7976931348623157e308",
+    "100.00",
+];
