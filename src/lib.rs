@@ -6,3 +6,4 @@ pub mod json;
 pub mod ledger;
 pub mod metrics;
 pub mod schema;
+pub mod spool;

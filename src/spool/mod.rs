@@ -3,6 +3,11 @@
 //! The line is drawn at events and deliveries. Above it: names, keys with windows, leases and
 //! settlements. Below it: files, syncs, streams. No type or error of a store crosses.
 
+#[cfg(test)]
+mod conformance;
+pub mod embedded;
+pub mod memory;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -203,6 +208,16 @@ impl Cause {
         }
     }
 
+    /// Whether the lease that ended so had made an attempt, which a dead letter then counts.
+    #[must_use]
+    pub const fn attempted(self) -> bool {
+        match self {
+            Self::Refused | Self::UnknownOutcome => true,
+            // Both are found before anything is sent.
+            Self::Expired | Self::Unsendable => false,
+        }
+    }
+
     /// The stable number for a store's records.
     #[must_use]
     pub const fn code(self) -> u8 {
@@ -248,6 +263,25 @@ pub struct SpoolStats {
     pub damaged_records: u64,
     /// Whether new events are refused for want of room.
     pub full: bool,
+}
+
+impl SpoolStats {
+    /// Deliveries that are not settled.
+    #[must_use]
+    pub fn spooled(&self) -> u64 {
+        let spooled =
+            |one: &DestinationStats| one.live + one.backlog + one.retrying + one.in_flight;
+        self.destinations.iter().map(spooled).sum()
+    }
+
+    /// What is missing from the sum of [`Flow`]; 0 unless there is a bug.
+    #[must_use]
+    pub fn difference(&self) -> i64 {
+        let flow = &self.flow;
+        let came = flow.recovered + flow.stored + flow.replayed;
+        let went = flow.delivered + flow.dead + flow.removed + self.spooled();
+        came.cast_signed() - went.cast_signed()
+    }
 }
 
 /// What a spool holds for one destination.

@@ -1,0 +1,340 @@
+//! The committing thread: the only writer of the three logs.
+//!
+//! While one sync runs the next commit gathers in the inbox, so a lone caller waits for one sync
+//! and many share one. Nothing is answered, and no bit is set, before the sync it follows from.
+
+mod draft;
+mod park;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use self::draft::{Drafter, Judged};
+use super::files::WriteError;
+use super::inbox::{Command, Next};
+use super::keys::Keys;
+use super::lease::{Cursor, Waiting};
+use super::log::{Draft, Writer, Written};
+use super::record::Record;
+use super::state::State;
+use super::{LogKind, Shared, lock};
+use crate::clock::Timestamp;
+use crate::spool::{AppendError, Appended, SettleError, StoreFault};
+
+/// How long a delivery waits whose dead letter found no room.
+const ROOM_AGAIN: Duration = Duration::from_secs(30);
+
+/// What one caller waits for, its records being drafted.
+#[derive(Debug)]
+pub(super) enum Job {
+    Append { judged: Vec<Judged>, answer: oneshot::Sender<Result<Vec<Appended>, AppendError>> },
+    Park { token: u64, line: usize, draft: usize, answer: Settled },
+    Bury { token: u64, line: usize, draft: usize, answer: Settled },
+    Replay { drafts: Vec<usize>, answer: oneshot::Sender<Result<usize, AppendError>> },
+}
+
+type Settled = oneshot::Sender<Result<(), SettleError>>;
+
+impl Job {
+    fn fail(self, fault: &StoreFault) {
+        // Whoever went away does not need the answer.
+        match self {
+            Self::Append { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Park { answer, .. } | Self::Bury { answer, .. } => {
+                drop(answer.send(Err(fault.clone().into())));
+            }
+            Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+        }
+    }
+}
+
+/// One commit, from drafts to answers.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    jobs: Vec<Job>,
+    drafts: [Vec<Draft>; 3],
+}
+
+/// What was written of each log; nothing when there was no room.
+type Outcome = [Option<Vec<Written>>; 3];
+
+/// The thread's own.
+pub(super) struct Committer {
+    shared: Arc<Shared>,
+    keys: Arc<Keys>,
+    writers: [Writer; 3],
+}
+
+/// How the thread ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Everything that was taken is done.
+    Closed,
+    /// By a fault, or because the store was dropped.
+    Killed,
+}
+
+impl Committer {
+    pub(super) fn new(shared: Arc<Shared>, keys: Arc<Keys>) -> Self {
+        let writers = {
+            let state = lock(&shared.state);
+            LogKind::ALL
+                .map(|log| Writer::new(log, shared.disk.clone(), Arc::clone(&shared.pool), &state))
+        };
+        Self { shared, keys, writers }
+    }
+
+    /// Commits until the inbox ends.
+    pub(super) fn run(&mut self) -> End {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            match shared.inbox.next() {
+                Next::Commit(commands) => self.commit(commands),
+                Next::Closed => return End::Closed,
+                Next::Killed(commands) => {
+                    let fault = shared.fault().unwrap_or_else(|| StoreFault {
+                        doing: "committing".to_owned(),
+                        cause: "the spool was dropped".to_owned(),
+                    });
+                    commands.into_iter().for_each(|command| command.fail(&fault));
+                    return End::Killed;
+                }
+            }
+        }
+    }
+
+    /// Writes to `retry/` what waits in memory for another attempt, so that a close forgets neither
+    /// when it is due nor how often it was tried.
+    pub(super) fn park_what_waits(&mut self) -> Result<(), StoreFault> {
+        loop {
+            let waiting = park::waiting(&lock(&self.shared.state));
+            let mut work = Work::default();
+            let parked = park::drafts(waiting, &mut lock(&self.shared.state), &mut work)?;
+            let outcome = self.store(&work)?;
+            let Some(written) = &outcome[LogKind::Parked.index()] else { return Ok(()) };
+            let mut state = lock(&self.shared.state);
+            for ((line, key), (written, draft)) in
+                parked.into_iter().zip(written.iter().zip(&work.drafts[LogKind::Parked.index()]))
+            {
+                park::moved(&mut state, line, key, written, &draft.record);
+            }
+        }
+    }
+
+    fn commit(&mut self, commands: Vec<Command>) {
+        let mut commands = commands.into_iter();
+        let mut rest = Vec::new();
+        loop {
+            let mut work = Work::default();
+            let next = std::mem::take(&mut rest).into_iter().chain(&mut commands);
+            let mut drafter = Drafter::new(&self.shared, &self.keys, &mut work);
+            let drafted = drafter.draft(next, &mut rest);
+            let done = drafted.and_then(|()| self.store(&work));
+            match done {
+                Ok(outcome) => self.finish(work, &outcome),
+                Err(fault) => {
+                    self.shared.fail(fault.clone());
+                    work.jobs.into_iter().for_each(|job| job.fail(&fault));
+                    rest.into_iter().chain(commands).for_each(|command| command.fail(&fault));
+                    return;
+                }
+            }
+            if rest.is_empty() {
+                return;
+            }
+        }
+    }
+
+    /// Writes and syncs each log, and tells the keys what follows from it.
+    fn store(&mut self, work: &Work) -> Result<Outcome, StoreFault> {
+        let mut outcome = Outcome::default();
+        let started = Instant::now();
+        for log in LogKind::ALL {
+            let (drafts, writer) = (&work.drafts[log.index()], &mut self.writers[log.index()]);
+            if drafts.is_empty() {
+                continue;
+            }
+            match writer.append(drafts, &self.shared.state) {
+                Ok(written) => {
+                    writer.sync()?;
+                    outcome[log.index()] = Some(written);
+                }
+                Err(WriteError::Full) => {}
+                Err(WriteError::Fault(fault)) => return Err(fault),
+            }
+        }
+        let records: usize = outcome.iter().flatten().map(Vec::len).sum();
+        if records > 0 {
+            (self.shared.settings.observer.0)(started.elapsed(), records);
+        }
+        if let Some(written) = &outcome[LogKind::Accepted.index()] {
+            draft::tell_keys(&self.keys, &work.drafts[LogKind::Accepted.index()], written)?;
+        }
+        if outcome[LogKind::Dead.index()].is_some() {
+            for draft in &work.drafts[LogKind::Dead.index()] {
+                if let (Some(dedupe), Some(origin)) = (&draft.record.dedupe, draft.record.origin) {
+                    self.keys.end(&dedupe.key, origin.seq, origin.slot.into(), origin.owed)?;
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Makes visible what is durable, and answers.
+    fn finish(&self, work: Work, outcome: &Outcome) {
+        let now = self.shared.clock.now();
+        let mut answers = Vec::with_capacity(work.jobs.len());
+        let changed = {
+            let mut state = lock(&self.shared.state);
+            let mut changed = Vec::new();
+            if let Some(written) = &outcome[LogKind::Accepted.index()] {
+                arrive(&mut state, &work.drafts[0], written, &mut changed);
+            }
+            for job in work.jobs {
+                answers.push(self.settle(&mut state, job, &work.drafts, outcome, now));
+                if let Some(Answer::Settled { line, .. }) = answers.last() {
+                    changed.push(*line);
+                }
+            }
+            changed.sort_unstable();
+            changed.dedup();
+            let bells = changed.into_iter().map(|line| Arc::clone(&state.lines[line].changed));
+            bells.collect::<Vec<_>>()
+        };
+        if outcome[LogKind::Accepted.index()].is_some() {
+            self.shared.pool.set_full(false);
+        }
+        for bell in changed {
+            bell.notify_waiters();
+        }
+        for answer in answers {
+            answer.send();
+        }
+    }
+
+    fn settle(
+        &self,
+        state: &mut State,
+        job: Job,
+        drafts: &[Vec<Draft>; 3],
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Answer {
+        match job {
+            Job::Append { judged, answer } => {
+                let stored = outcome[LogKind::Accepted.index()].is_some();
+                let answered = draft::answers(&judged, &drafts[0], stored);
+                Answer::Append(answer, answered.ok_or_else(|| self.full()))
+            }
+            Job::Replay { drafts: replayed, answer } => {
+                let stored = outcome[LogKind::Accepted.index()].is_some();
+                let answered = if stored || replayed.is_empty() {
+                    Ok(replayed.len())
+                } else {
+                    Err(self.full())
+                };
+                Answer::Replay(answer, answered)
+            }
+            Job::Park { token, line, draft, answer } => {
+                let record = &drafts[LogKind::Parked.index()][draft].record;
+                let written = outcome[LogKind::Parked.index()].as_ref().map(|w| w[draft]);
+                match written {
+                    Some(written) => park(state, token, line, &written, record),
+                    // No room: it waits in memory, and its record stays where it is.
+                    None => state.retry(token, record.at),
+                }
+                Answer::Settled { line, answer, answered: Ok(()) }
+            }
+            Job::Bury { token, line, draft, answer } => {
+                let written = outcome[LogKind::Dead.index()].as_ref().map(|w| w[draft]);
+                let answered = if let Some(written) = written {
+                    bury(state, token, line, &written);
+                    Ok(())
+                } else {
+                    state.retry(token, now.after(ROOM_AGAIN));
+                    Err(SettleError::LeaseLost)
+                };
+                Answer::Settled { line, answer, answered }
+            }
+        }
+    }
+
+    /// Says that there is no room, and asks for some.
+    fn full(&self) -> AppendError {
+        self.shared.pool.set_full(true);
+        self.shared.bell.hurry();
+        AppendError::Full {
+            used_bytes: self.shared.pool.used(),
+            limit_bytes: self.shared.pool.max_bytes,
+        }
+    }
+}
+
+/// New records of `log/` are there to be read.
+fn arrive(state: &mut State, drafts: &[Draft], written: &[Written], changed: &mut Vec<usize>) {
+    let boundary = state.boundary;
+    for (draft, written) in drafts.iter().zip(written) {
+        let lane = State::lane_of(boundary, written.seq, draft.record.lane);
+        let at = Cursor { segment: written.segment, offset: written.offset, seq: written.seq };
+        let lines = state.extend(LogKind::Accepted, written);
+        for line in &lines {
+            state.lines[*line].arrived(lane, at);
+        }
+        match draft.record.prior {
+            Some(letter) => {
+                state.flow.replayed += lines.len() as u64;
+                if state.set(letter) {
+                    draft.lines.iter().for_each(|line| state.lines[*line].dead -= 1);
+                }
+            }
+            None => state.flow.stored += lines.len() as u64,
+        }
+        changed.extend(lines);
+    }
+}
+
+/// A delivery is durable in `retry/`.
+fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &Record) {
+    state.extend(LogKind::Parked, written);
+    let waiting = Waiting {
+        place: state.only_place(LogKind::Parked, written),
+        attempts: record.attempts,
+        accepted_at: record.event.accepted_at,
+        on_disk: true,
+    };
+    if let Some((delivery, _)) = state.release(token) {
+        state.set(delivery.place.as_prior());
+        state.lines[line].due.insert((record.at, delivery.id), waiting);
+    }
+}
+
+/// A dead letter is durable.
+fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
+    state.extend(LogKind::Dead, written);
+    if let Some((delivery, _)) = state.release(token) {
+        state.set(delivery.place.as_prior());
+        state.lines[line].forget_age(delivery.record.event.accepted_at);
+        state.lines[line].dead += 1;
+        state.flow.dead += 1;
+    }
+}
+
+/// An answer that is ready to be given. Whoever went away does not need it.
+#[derive(Debug)]
+enum Answer {
+    Append(oneshot::Sender<Result<Vec<Appended>, AppendError>>, Result<Vec<Appended>, AppendError>),
+    Replay(oneshot::Sender<Result<usize, AppendError>>, Result<usize, AppendError>),
+    Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },
+}
+
+impl Answer {
+    fn send(self) {
+        match self {
+            Self::Append(to, answer) => drop(to.send(answer)),
+            Self::Replay(to, answer) => drop(to.send(answer)),
+            Self::Settled { answer, answered, line: _ } => drop(answer.send(answered)),
+        }
+    }
+}

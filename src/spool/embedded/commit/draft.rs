@@ -1,0 +1,231 @@
+//! From commands to records: which events are new, and what is to be written of each command.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use super::super::inbox::{Command, Letter};
+use super::super::keys::{KeyEntry, Keys};
+use super::super::log::{Draft, Written};
+use super::super::record::{Prior, Record};
+use super::super::segment::SLOTS_MAX;
+use super::super::{LogKind, Shared, lock};
+use super::{Job, Work};
+use crate::clock::Timestamp;
+use crate::event::{Dedupe, DedupeKey, DestinationName, EventId, Fingerprint};
+use crate::spool::{Appended, Lane, NewEvent, StoreFault};
+
+/// What becomes of one event of an append.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) enum Judged {
+    /// The draft that stores it.
+    New(usize),
+    /// Its key is an earlier event's of the same commit, which may yet find no room.
+    Repeat(Appended),
+    /// Its key is taken.
+    Taken(Appended),
+}
+
+/// Drafts one commit.
+pub(super) struct Drafter<'a> {
+    shared: &'a Shared,
+    keys: &'a Keys,
+    work: &'a mut Work,
+    now: Timestamp,
+    /// Keys that this commit takes.
+    fresh: HashMap<(DedupeKey, Duration), (EventId, Fingerprint)>,
+    /// Letters that this commit puts back in line.
+    replayed: HashSet<(u64, u8)>,
+    /// Lines that this commit's records are owed to: no more than a segment has slots.
+    lines: Vec<usize>,
+}
+
+impl<'a> Drafter<'a> {
+    pub(super) fn new(shared: &'a Shared, keys: &'a Keys, work: &'a mut Work) -> Self {
+        Self {
+            now: shared.clock.now(),
+            shared,
+            keys,
+            work,
+            fresh: HashMap::new(),
+            replayed: HashSet::new(),
+            lines: Vec::new(),
+        }
+    }
+
+    /// Drafts `commands`; those that name more destinations than one segment can go to `rest`.
+    pub(super) fn draft(
+        &mut self,
+        mut commands: impl Iterator<Item = Command>,
+        rest: &mut Vec<Command>,
+    ) -> Result<(), StoreFault> {
+        while let Some(command) = commands.next() {
+            let lines = self.lines_of(&command);
+            if !self.join(&lines) {
+                rest.push(command);
+                rest.extend(commands);
+                return Ok(());
+            }
+            self.draft_one(command, lines)?;
+        }
+        Ok(())
+    }
+
+    /// The lines that each event of a command is owed to.
+    fn lines_of(&self, command: &Command) -> Vec<Vec<usize>> {
+        let mut state = lock(&self.shared.state);
+        let mut of = |names: &[DestinationName]| -> Vec<usize> {
+            let mut lines: Vec<usize> = names.iter().map(|name| state.line(name)).collect();
+            lines.sort_unstable();
+            lines.dedup();
+            lines
+        };
+        match command {
+            Command::Append { batch, .. } => batch.events.iter().map(|new| of(&new.to)).collect(),
+            Command::Park { line, .. } | Command::Bury { line, .. } => vec![vec![*line]],
+            Command::Replay { letters, .. } => {
+                letters.iter().map(|letter| of(std::slice::from_ref(&letter.to))).collect()
+            }
+        }
+    }
+
+    /// Adds the lines of a command to those of the commit, if they fit or are the first.
+    fn join(&mut self, lines: &[Vec<usize>]) -> bool {
+        let before = self.lines.len();
+        for line in lines.iter().flatten() {
+            if !self.lines.contains(line) {
+                self.lines.push(*line);
+            }
+        }
+        let fits = self.lines.len() <= SLOTS_MAX || before == 0;
+        if !fits {
+            self.lines.truncate(before);
+        }
+        fits
+    }
+
+    fn draft_one(&mut self, command: Command, lines: Vec<Vec<usize>>) -> Result<(), StoreFault> {
+        let job = match command {
+            Command::Append { batch, answer } => {
+                // The job comes first, so that a fault below answers it.
+                self.work.jobs.push(Job::Append { judged: Vec::new(), answer });
+                let mut judged = Vec::with_capacity(batch.events.len());
+                for (new, lines) in batch.events.into_iter().zip(lines) {
+                    judged.push(self.judge(new, lines)?);
+                }
+                if let Some(Job::Append { judged: of, .. }) = self.work.jobs.last_mut() {
+                    *of = judged;
+                }
+                return Ok(());
+            }
+            Command::Park { token, line, record, answer } => {
+                let draft = self.add(LogKind::Parked, record, vec![line]);
+                Job::Park { token, line, draft, answer }
+            }
+            Command::Bury { token, line, record, answer } => {
+                let draft = self.add(LogKind::Dead, record, vec![line]);
+                Job::Bury { token, line, draft, answer }
+            }
+            Command::Replay { letters, answer } => {
+                let pairs = letters.into_iter().zip(lines);
+                let drafts =
+                    pairs.filter_map(|(letter, lines)| self.replay(letter, lines)).collect();
+                Job::Replay { drafts, answer }
+            }
+        };
+        self.work.jobs.push(job);
+        Ok(())
+    }
+
+    fn add(&mut self, log: LogKind, record: Record, lines: Vec<usize>) -> usize {
+        let drafts = &mut self.work.drafts[log.index()];
+        drafts.push(Draft { record, lines });
+        drafts.len() - 1
+    }
+
+    fn judge(&mut self, new: NewEvent, lines: Vec<usize>) -> Result<Judged, StoreFault> {
+        if let Some(dedupe) = &new.dedupe {
+            if let Some((of, fingerprint)) = self.fresh_with(dedupe) {
+                return Ok(Judged::Repeat(Appended::Duplicate { of, fingerprint }));
+            }
+            if let Some(entry) = self.keys.get(&dedupe.key, dedupe.window, self.now)?
+                && !lock(&self.shared.state).is_lost(entry.seq)
+            {
+                let KeyEntry { id: of, fingerprint, .. } = entry;
+                return Ok(Judged::Taken(Appended::Duplicate { of, fingerprint }));
+            }
+            let first = (new.event.id, dedupe.fingerprint);
+            self.fresh.insert((dedupe.key, dedupe.window), first);
+        }
+        let record = Record {
+            event: new.event,
+            dedupe: new.dedupe,
+            lane: new.lane,
+            attempts: 0,
+            at: Timestamp::EPOCH,
+            delivery: None,
+            prior: None,
+            origin: None,
+            replay_of: None,
+            refusal: None,
+        };
+        Ok(Judged::New(self.add(LogKind::Accepted, record, lines)))
+    }
+
+    /// The event of this commit that has the key, if its window is not over already.
+    fn fresh_with(&self, dedupe: &Dedupe) -> Option<(EventId, Fingerprint)> {
+        let (id, fingerprint) = self.fresh.get(&(dedupe.key, dedupe.window))?;
+        (self.now.since(id.at()) < dedupe.window).then_some((*id, *fingerprint))
+    }
+
+    /// Drafts the fresh delivery of a letter, unless that is not there any more.
+    fn replay(&mut self, letter: Letter, lines: Vec<usize>) -> Option<usize> {
+        let Prior { log, seq, slot } = letter.prior;
+        let gone = lock(&self.shared.state).track(log).is_set(seq, slot);
+        if gone || !self.replayed.insert((seq, slot)) {
+            return None;
+        }
+        let record = Record {
+            lane: Lane::Backlog,
+            attempts: 0,
+            at: Timestamp::EPOCH,
+            delivery: None,
+            prior: Some(letter.prior),
+            replay_of: Some(letter.id),
+            refusal: None,
+            ..letter.record
+        };
+        Some(self.add(LogKind::Accepted, record, lines))
+    }
+}
+
+/// One answer an event, in order; nothing when one of them found no room.
+pub(super) fn answers(judged: &[Judged], drafts: &[Draft], stored: bool) -> Option<Vec<Appended>> {
+    let answer = |judged: &Judged| match judged {
+        Judged::Taken(taken) => Some(*taken),
+        Judged::Repeat(repeat) => stored.then_some(*repeat),
+        Judged::New(draft) => {
+            let draft = drafts.get(*draft).filter(|_| stored)?;
+            Some(Appended::Stored(draft.record.event.id))
+        }
+    };
+    judged.iter().map(answer).collect()
+}
+
+/// Tells the keys of the records of `log/` that are durable now.
+pub(super) fn tell_keys(
+    keys: &Keys,
+    drafts: &[Draft],
+    written: &[Written],
+) -> Result<(), StoreFault> {
+    let mut entries = Vec::with_capacity(drafts.len());
+    for (Draft { record, .. }, Written { seq, .. }) in drafts.iter().zip(written) {
+        let Some(dedupe) = &record.dedupe else { continue };
+        if let Some(origin) = record.origin {
+            keys.revive(&dedupe.key, origin.seq, origin.slot.into())?;
+            continue;
+        }
+        let entry = KeyEntry { seq: *seq, id: record.event.id, fingerprint: dedupe.fingerprint };
+        entries.push((dedupe.key, dedupe.window, entry));
+    }
+    keys.put(&entries, written.last().map_or(0, |written| written.seq))
+}

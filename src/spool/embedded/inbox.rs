@@ -1,0 +1,244 @@
+//! What waits for the committing thread, with its bounds.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::lock;
+use super::record::{Prior, Record};
+use crate::event::DestinationName;
+use crate::spool::{AppendError, Appended, Batch, DeliveryId, SettleError, StoreFault};
+
+/// A dead letter to be put back in line.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) id: DeliveryId,
+    pub(super) to: DestinationName,
+    pub(super) record: Record,
+    /// Its place in `dead/`.
+    pub(super) prior: Prior,
+}
+
+/// One thing to be made durable, and who waits for it.
+#[derive(Debug)]
+pub(super) enum Command {
+    Append {
+        batch: Batch,
+        answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    },
+    /// To `retry/`; the hold of `token` is kept until it is there.
+    Park {
+        token: u64,
+        line: usize,
+        record: Record,
+        answer: oneshot::Sender<Result<(), SettleError>>,
+    },
+    /// To `dead/`, likewise.
+    Bury {
+        token: u64,
+        line: usize,
+        record: Record,
+        answer: oneshot::Sender<Result<(), SettleError>>,
+    },
+    Replay {
+        letters: Vec<Letter>,
+        answer: oneshot::Sender<Result<usize, AppendError>>,
+    },
+}
+
+impl Command {
+    /// Answers that the store is broken.
+    pub(super) fn fail(self, fault: &StoreFault) {
+        // Whoever went away does not need the answer.
+        match self {
+            Self::Append { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Park { answer, .. } | Self::Bury { answer, .. } => {
+                drop(answer.send(Err(fault.clone().into())));
+            }
+            Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+        }
+    }
+
+    pub(super) fn events(&self) -> usize {
+        match self {
+            Self::Append { batch, .. } => batch.events.len(),
+            Self::Park { .. } | Self::Bury { .. } => 1,
+            Self::Replay { letters, .. } => letters.len(),
+        }
+    }
+}
+
+/// A command with the bytes of its records.
+#[derive(Debug)]
+struct Entry {
+    command: Command,
+    bytes: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    entries: VecDeque<Entry>,
+    events: usize,
+    bytes: usize,
+    /// Nothing is taken any more.
+    closed: bool,
+    /// What waits is not to be written.
+    killed: bool,
+}
+
+/// What the committing thread is to do next.
+#[derive(Debug)]
+pub(super) enum Next {
+    Commit(Vec<Command>),
+    /// Everything that was taken is done.
+    Closed,
+    Killed(Vec<Command>),
+}
+
+/// The queue of commands.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    events_max: usize,
+    bytes_max: usize,
+    commit_bytes_max: usize,
+}
+
+/// Events that are written and synced at once.
+pub(super) const COMMIT_EVENTS_MAX: usize = 1024;
+/// Bytes of them: a sync of more takes so long that those behind it wait for nothing.
+pub(super) const COMMIT_BYTES_MAX: usize = 4 << 20;
+
+impl Inbox {
+    pub(super) fn new(events_max: usize, bytes_max: usize, commit_bytes_max: usize) -> Self {
+        let (queue, filled) = (Mutex::default(), Condvar::new());
+        Self { queue, filled, events_max, bytes_max, commit_bytes_max }
+    }
+
+    /// Takes a command that callers may be refused: beyond the bounds it is `Busy`. A command
+    /// larger than the bounds is taken by an empty inbox.
+    pub(super) fn offer(&self, command: Command, bytes: usize) -> Result<(), AppendError> {
+        let events = command.events();
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(AppendError::Closed);
+        }
+        let over = queue.events + events > self.events_max || queue.bytes + bytes > self.bytes_max;
+        if over && !queue.entries.is_empty() {
+            return Err(AppendError::Busy);
+        }
+        self.push(&mut queue, command, bytes);
+        Ok(())
+    }
+
+    /// Takes the settlement of a lease, of which there are no more than leases: it is never busy.
+    pub(super) fn settle(&self, command: Command, bytes: usize) -> Result<(), SettleError> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(SettleError::LeaseLost);
+        }
+        self.push(&mut queue, command, bytes);
+        Ok(())
+    }
+
+    fn push(&self, queue: &mut Queue, command: Command, bytes: usize) {
+        queue.events += command.events();
+        queue.bytes += bytes;
+        queue.entries.push_back(Entry { command, bytes });
+        self.filled.notify_one();
+    }
+
+    /// Lets the committing thread finish what is there and end.
+    pub(super) fn close(&self) {
+        lock(&self.queue).closed = true;
+        self.filled.notify_one();
+    }
+
+    /// Lets the committing thread end at once.
+    pub(super) fn kill(&self) {
+        let mut queue = lock(&self.queue);
+        (queue.closed, queue.killed) = (true, true);
+        self.filled.notify_one();
+    }
+
+    /// Waits for work, and takes what one commit holds.
+    pub(super) fn next(&self) -> Next {
+        let mut queue = lock(&self.queue);
+        loop {
+            if queue.killed {
+                (queue.events, queue.bytes) = (0, 0);
+                return Next::Killed(queue.entries.drain(..).map(|e| e.command).collect());
+            }
+            if !queue.entries.is_empty() {
+                return Next::Commit(queue.take(self.commit_bytes_max));
+            }
+            if queue.closed {
+                return Next::Closed;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Queue {
+    fn take(&mut self, bytes_max: usize) -> Vec<Command> {
+        let mut taken = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(entry) = self.entries.front() {
+            events += entry.command.events();
+            bytes += entry.bytes;
+            // The first is taken however large it is: it was found to fit a segment.
+            let over = events > COMMIT_EVENTS_MAX || bytes > bytes_max;
+            if over && !taken.is_empty() {
+                break;
+            }
+            if let Some(entry) = self.entries.pop_front() {
+                self.events -= entry.command.events();
+                self.bytes -= entry.bytes;
+                taken.push(entry.command);
+            }
+        }
+        taken
+    }
+}
+
+/// A bell that a thread waits at with a time limit.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    rung: Mutex<Rung>,
+    ringing: Condvar,
+}
+
+/// What a bell was rung for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rung {
+    /// Something is wanted before its time.
+    pub(super) hurry: bool,
+    /// The thread is to end.
+    pub(super) stop: bool,
+}
+
+impl Bell {
+    pub(super) fn hurry(&self) {
+        lock(&self.rung).hurry = true;
+        self.ringing.notify_one();
+    }
+
+    pub(super) fn stop(&self) {
+        lock(&self.rung).stop = true;
+        self.ringing.notify_one();
+    }
+
+    /// Waits until it is rung or the time is over.
+    pub(super) fn wait(&self, at_most: Duration) -> Rung {
+        let rung = lock(&self.rung);
+        let waited = self.ringing.wait_timeout_while(rung, at_most, |r| !r.hurry && !r.stop);
+        let (mut rung, _elapsed) = waited.unwrap_or_else(PoisonError::into_inner);
+        let was = *rung;
+        rung.hurry = false;
+        was
+    }
+}

@@ -1,0 +1,233 @@
+//! Which dedupe keys are taken, by which event, and which of those events ended undelivered.
+//!
+//! New keys go to a delta in memory; a thread of its own writes each delta to fjall as one batch,
+//! syncs about each second, and only then says how far it has come ([`Keys::covered`]): that is
+//! never ahead of the keys. What a crash takes from memory is fed again from the log. Only the logs
+//! are truth for events, so a damaged store is set aside and begun anew, at the price of repeats
+//! that are not noticed. The committing thread never waits for fjall to write here, unless two
+//! deltas are full.
+
+mod delta;
+mod filter;
+mod index;
+mod layers;
+mod opening;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use self::delta::{EventKey, later};
+use self::layers::{Shared, Stop};
+use crate::clock::Timestamp;
+use crate::event::{DedupeKey, EventId, Fingerprint};
+use crate::spool::StoreFault;
+
+/// Entries put at once under one hold of the lock; the committing thread's largest batch.
+const PUT_MAX: usize = 1024;
+
+/// The event that has a key. The first 48 bits of its id are when it was accepted.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct KeyEntry {
+    pub(super) seq: u64,
+    pub(super) id: EventId,
+    pub(super) fingerprint: Fingerprint,
+}
+
+/// Bounds and paces.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Entries of one delta. 28,672 fill a hash table of 32,768 places to the brim: 4 MB.
+    delta_max: usize,
+    /// How often what was written is synced and `covered` moves.
+    sync_every: Duration,
+    /// Keys of all classes, beyond which the epoch that ends first is dropped: 3 GB of disk and
+    /// 54 MB of filters.
+    keys_max: usize,
+    /// Longest wait for room in a delta; a disk that stalls for longer is as good as broken.
+    stall_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            delta_max: 28_672,
+            sync_every: Duration::from_secs(1),
+            keys_max: 32 << 20,
+            stall_max: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The key index. Dropping it without [`Keys::close`] loses what is in memory, as a crash does.
+pub(super) struct Keys {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Keys {
+    /// Opens or creates the store in `dir`, which takes time for its tables, not for its keys.
+    ///
+    /// A store that cannot be read is moved below `quarantine`, loudly, and begun anew.
+    ///
+    /// # Errors
+    /// Of the file system, and when another process has the store open.
+    pub(super) fn open(dir: &Path, quarantine: &Path, now: Timestamp) -> Result<Self, StoreFault> {
+        Self::open_with(dir, quarantine, now, Limits::default())
+    }
+
+    fn open_with(
+        dir: &Path,
+        quarantine: &Path,
+        now: Timestamp,
+        limits: Limits,
+    ) -> Result<Self, StoreFault> {
+        let opened = opening::open(dir, quarantine, now)?;
+        let noted = opened.noted.unwrap_or(now);
+        let shared = Arc::new(Shared::new(opened, limits, now));
+        // Whoever returns early from here on stops the threads that run already.
+        let mut keys = Self { shared: Arc::clone(&shared), threads: Vec::with_capacity(2) };
+        let index = index::Index::new(Arc::clone(&shared), noted);
+        keys.spawn("keys-index", move || index.run())?;
+        keys.spawn("keys-filters", move || index::fill_filters(&shared))?;
+        Ok(keys)
+    }
+
+    /// A thread whose error or panic is the store's fault.
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce() -> Result<(), StoreFault> + Send + 'static,
+    ) -> Result<(), StoreFault> {
+        let shared = Arc::clone(&self.shared);
+        let doing = format!("running thread {name}");
+        let cause = doing.clone();
+        let run = move || {
+            let end = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            let panicked = |_| Err(StoreFault { doing, cause: "it panicked".to_owned() });
+            if let Err(fault) = end.unwrap_or_else(panicked) {
+                shared.fail(fault);
+            }
+        };
+        let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        self.threads.push(spawned.map_err(|error| StoreFault::io(cause, &error))?);
+        Ok(())
+    }
+
+    /// The position of the log up to which every key, and every end state told before, is on disk.
+    /// After an open, what lies above must be fed again by [`Keys::put`] and [`Keys::end`].
+    pub(super) fn covered(&self) -> u64 {
+        self.shared.covered.load(Ordering::Acquire)
+    }
+
+    /// The event that has `key` inside `window` at `now`; none when every delivery of it ended
+    /// undelivered. Another window is another key.
+    pub(super) fn get(
+        &self,
+        key: &DedupeKey,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<Option<KeyEntry>, StoreFault> {
+        self.shared.now.store(now.as_millis(), Ordering::Relaxed);
+        let window_ms = millis(window);
+        // Memory before disk: what the thread moves in between is then seen twice, not never.
+        let in_memory = self.shared.layers()?.key(&(*key, window_ms));
+        let on_disk = self.shared.tables.find(key, window_ms, now);
+        let on_disk = on_disk.map_err(|error| self.shared.fault("looking a key up", &error))?;
+        match later(in_memory, on_disk) {
+            Some(entry) if now.since(entry.id.at()) < window => {
+                let free = self.is_free(&(*key, entry.seq))?;
+                Ok((!free).then_some(entry))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// Whether nothing of an event can arrive any more.
+    fn is_free(&self, event: &EventKey) -> Result<bool, StoreFault> {
+        let changes = self.shared.layers()?.changes(event);
+        let state = self.shared.tables.end_state(event);
+        let state = state.map_err(|error| self.shared.fault("looking an end state up", &error))?;
+        Ok(changes.into_iter().flatten().fold(state, |state, change| change.apply(state)).is_free())
+    }
+
+    /// Adds keys; with this call, everything of the log up to `log_seq` has been told. Waits only
+    /// when two deltas are full.
+    pub(super) fn put(
+        &self,
+        entries: &[(DedupeKey, Duration, KeyEntry)],
+        log_seq: u64,
+    ) -> Result<(), StoreFault> {
+        for part in entries.chunks(PUT_MAX) {
+            let mut layers = self.shared.room(part.len())?;
+            for (key, window, entry) in part {
+                layers.active.put((*key, millis(*window)), *entry);
+            }
+        }
+        let mut layers = self.shared.layers()?;
+        layers.active.log_seq = layers.active.log_seq.max(log_seq);
+        Ok(())
+    }
+
+    /// Notes that the delivery of event `seq` at `slot` ended undelivered. When all slots of the
+    /// mask `owed` have, the key is free.
+    pub(super) fn end(
+        &self,
+        key: &DedupeKey,
+        seq: u64,
+        slot: u32,
+        owed: u32,
+    ) -> Result<(), StoreFault> {
+        let slot = bit(slot)?;
+        self.shared.room(1)?.active.end((*key, seq), slot, owed);
+        Ok(())
+    }
+
+    /// Notes that a replay put the delivery of event `seq` at `slot` back in line.
+    pub(super) fn revive(&self, key: &DedupeKey, seq: u64, slot: u32) -> Result<(), StoreFault> {
+        let slot = bit(slot)?;
+        self.shared.room(1)?.active.revive((*key, seq), slot);
+        Ok(())
+    }
+
+    /// Writes what is in memory, syncs, and lets go of the store.
+    ///
+    /// # Errors
+    /// When it could not be written; the log still has it.
+    pub(super) fn close(mut self) -> Result<(), StoreFault> {
+        self.stop(Stop::Written);
+        self.shared.layers().map(drop)
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.shared.stop(stop);
+        for thread in self.threads.drain(..) {
+            // A panic was caught and noted inside.
+            let _caught = thread.join();
+        }
+    }
+}
+
+impl Drop for Keys {
+    fn drop(&mut self) {
+        self.stop(Stop::Now);
+    }
+}
+
+/// The window that names a class; parts of a millisecond count as one.
+fn millis(window: Duration) -> u64 {
+    Timestamp::EPOCH.after(window).as_millis()
+}
+
+/// The bit of a slot in a mask.
+fn bit(slot: u32) -> Result<u32, StoreFault> {
+    1_u32.checked_shl(slot).ok_or_else(|| StoreFault {
+        doing: "noting an end state".to_owned(),
+        cause: format!("slot {slot} is beyond the 32 of an event"),
+    })
+}

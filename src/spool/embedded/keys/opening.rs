@@ -1,0 +1,151 @@
+//! Opening the store, and what is done when it cannot be read.
+
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use super::tables::Tables;
+use crate::clock::Timestamp;
+use crate::spool::StoreFault;
+
+/// Name of the note of how far the keys have come.
+pub(super) const COVERED: &str = "covered";
+
+/// Name of the note of the time by which epochs were last dropped.
+pub(super) const NOTED: &str = "noted";
+
+/// A store that can be read.
+pub(super) struct Opened {
+    pub(super) tables: Tables,
+    pub(super) covered: u64,
+    pub(super) noted: Option<Timestamp>,
+    pub(super) marker: PathBuf,
+}
+
+/// Opens the store in `dir`; one that is damaged goes below `quarantine` first.
+pub(super) fn open(dir: &Path, quarantine: &Path, now: Timestamp) -> Result<Opened, StoreFault> {
+    let doing = || format!("opening {}", dir.display());
+    let marker = dir.with_extension("damaged");
+    let cause = match fs::read_to_string(&marker) {
+        Ok(cause) => cause,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match attempt(dir, &marker) {
+            Ok(opened) => return Ok(opened),
+            Err(Refusal::Damaged(cause)) => cause,
+            Err(Refusal::Fault(cause)) => return Err(StoreFault { doing: doing(), cause }),
+        },
+        Err(error) => return Err(StoreFault::io(doing(), &error)),
+    };
+    set_aside(dir, quarantine, now, &marker, &cause)
+        .map_err(|error| StoreFault::io(format!("setting {} aside", dir.display()), &error))?;
+    attempt(dir, &marker).map_err(|refusal| match refusal {
+        Refusal::Damaged(cause) | Refusal::Fault(cause) => StoreFault { doing: doing(), cause },
+    })
+}
+
+enum Refusal {
+    /// The bytes are wrong: another try would meet them again.
+    Damaged(String),
+    /// Another try may do better.
+    Fault(String),
+}
+
+fn attempt(dir: &Path, marker: &Path) -> Result<Opened, Refusal> {
+    let read = || {
+        let tables = Tables::open(dir)?;
+        let covered = tables.note(COVERED)?;
+        let noted = tables.note(NOTED)?;
+        let noted = (noted > 0).then(|| Timestamp::from_millis(noted));
+        Ok(Opened { tables, covered, noted, marker: marker.to_owned() })
+    };
+    // The store's own recovery expects some rows to be there, and panics where they are not.
+    match catch_unwind(AssertUnwindSafe(read)) {
+        Ok(Ok(opened)) => Ok(opened),
+        Ok(Err(error)) if is_damage(&error) => Err(Refusal::Damaged(error.to_string())),
+        Ok(Err(error)) => Err(Refusal::Fault(error.to_string())),
+        Err(_panic) => Err(Refusal::Damaged("the store's recovery panicked".to_owned())),
+    }
+}
+
+/// Whether the bytes are wrong, not the machine.
+pub(super) fn is_damage(error: &fjall::Error) -> bool {
+    match error {
+        fjall::Error::Io(error) => is_damaged_input(error),
+        fjall::Error::Storage(error) => match error {
+            fjall::LsmError::Io(error) => is_damaged_input(error),
+            fjall::LsmError::Decompress(_)
+            | fjall::LsmError::InvalidVersion(_)
+            | fjall::LsmError::Unrecoverable
+            | fjall::LsmError::ChecksumMismatch { .. }
+            | fjall::LsmError::InvalidTag(_)
+            | fjall::LsmError::InvalidTrailer
+            | fjall::LsmError::InvalidHeader(_)
+            | fjall::LsmError::Utf8(_) => true,
+            _ => false,
+        },
+        fjall::Error::JournalRecovery(_)
+        | fjall::Error::Decompress(_)
+        | fjall::Error::InvalidTrailer
+        | fjall::Error::InvalidTag(_)
+        | fjall::Error::Unrecoverable => true,
+        // A version that is known is another program's store; nothing is wrong with it.
+        fjall::Error::InvalidVersion(version) => version.is_none(),
+        fjall::Error::Poisoned | fjall::Error::KeyspaceDeleted | fjall::Error::Locked => false,
+        _ => false,
+    }
+}
+
+/// Files that end early, hold what cannot be decoded or points outside of them, or are not there.
+fn is_damaged_input(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, InvalidInput, NotFound, UnexpectedEof};
+    [UnexpectedEof, InvalidData, InvalidInput, NotFound].contains(&error.kind())
+}
+
+/// Leaves word for the next open.
+pub(super) fn mark_damaged(marker: &Path, cause: &fjall::Error) {
+    tracing::error!(error = %cause, "dedupe keys are damaged; the next start sets them aside");
+    let written = fs::write(marker, cause.to_string()).and_then(|()| sync_parent(marker));
+    if let Err(error) = written {
+        tracing::error!(%error, "and that could not be noted");
+    }
+}
+
+/// Moves the store below `quarantine`.
+fn set_aside(
+    dir: &Path,
+    quarantine: &Path,
+    now: Timestamp,
+    marker: &Path,
+    cause: &str,
+) -> io::Result<()> {
+    fs::create_dir_all(quarantine)?;
+    let aside = (0..1000)
+        .map(|copy| quarantine.join(format!("keys-{}-{copy}", now.as_millis())))
+        .find(|aside| !aside.exists())
+        .ok_or(io::ErrorKind::AlreadyExists)?;
+    match fs::rename(dir, &aside) {
+        Ok(()) => tracing::error!(
+            cause,
+            quarantine = %aside.display(),
+            "dedupe keys are damaged and were set aside: repeats of what the log has no longer are \
+             not noticed"
+        ),
+        // Set aside already, by a start that was cut short.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    sync_parent(&aside)?;
+    sync_parent(dir)?;
+    match fs::remove_file(marker) {
+        Ok(()) => sync_parent(marker),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),
+        Some(_) | None => Ok(()),
+    }
+}

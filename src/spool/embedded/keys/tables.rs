@@ -1,0 +1,289 @@
+//! The keys on disk: for each class, one by window, a keyspace for each epoch of acceptance, which
+//! is dropped whole when its last key is past.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use fjall::config::FilterPolicy;
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::KeyEntry;
+use super::delta::{EndState, EventKey, later};
+use super::filter::Filter;
+use crate::clock::Timestamp;
+use crate::event::{DedupeKey, EventId, Fingerprint};
+
+/// Shortest epoch: a table is a few files, and a class has nine of them.
+const EPOCH_MS_MIN: u64 = 10 * 60 * 1000;
+
+/// Epochs in a window.
+const EPOCHS: u64 = 8;
+
+/// Sequence 8, event id 16, fingerprint.
+const ENTRY_BYTES: usize = 24 + Fingerprint::LEN;
+
+/// Smallest filter, some 25 KiB.
+const FILTER_KEYS_MIN: usize = 16 << 10;
+
+/// The figures were measured with ten million keys: all of it stays below some 20 MB.
+const CACHE_BYTES: u64 = 8 << 20;
+const MEMTABLE_BYTES: u64 = 8 << 20;
+const JOURNAL_BYTES: u64 = 64 << 20;
+
+/// The epoch of `at` in the class of `window_ms`.
+pub(super) const fn epoch_of(window_ms: u64, at: Timestamp) -> u64 {
+    at.as_millis() / epoch_ms(window_ms)
+}
+
+const fn epoch_ms(window_ms: u64) -> u64 {
+    let part = window_ms / EPOCHS;
+    if part > EPOCH_MS_MIN { part } else { EPOCH_MS_MIN }
+}
+
+/// When the last key of an epoch is past.
+pub(super) const fn end_of(window_ms: u64, epoch: u64) -> Timestamp {
+    let end = epoch.saturating_add(1).saturating_mul(epoch_ms(window_ms));
+    Timestamp::from_millis(end.saturating_add(window_ms))
+}
+
+/// The keys of one class that were accepted in one epoch.
+#[derive(Clone)]
+pub(super) struct Table {
+    pub(super) rows: Keyspace,
+    /// Only the last is filled further; a second one is begun when it is full.
+    filters: Vec<Arc<Filter>>,
+    /// Whether the filters have every key of the table.
+    ready: Arc<AtomicBool>,
+}
+
+impl Table {
+    /// False only if the key is not in the table.
+    pub(super) fn perhaps(&self, key: &DedupeKey) -> bool {
+        !self.ready.load(Ordering::Acquire) || self.filters.iter().any(|f| f.perhaps(key))
+    }
+
+    /// The filter that takes the keys which the table had when it was opened.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filters[0]
+    }
+
+    /// Declares the filters complete.
+    pub(super) fn complete(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.filters.iter().map(|filter| filter.len()).sum()
+    }
+
+    pub(super) fn get(&self, key: &DedupeKey) -> fjall::Result<Option<KeyEntry>> {
+        let Some(row) = self.rows.get(key.0)? else { return Ok(None) };
+        decode(&row).map(Some)
+    }
+}
+
+type Classes = BTreeMap<u64, BTreeMap<u64, Table>>;
+
+/// The whole store.
+pub(super) struct Tables {
+    pub(super) db: Database,
+    pub(super) notes: Keyspace,
+    pub(super) ended: Keyspace,
+    classes: RwLock<Classes>,
+}
+
+impl Tables {
+    /// Opens or creates the store in `dir`.
+    pub(super) fn open(dir: &Path) -> fjall::Result<Self> {
+        let db = Database::builder(dir)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            .worker_threads(1)
+            .open()?;
+        let mut classes = Classes::new();
+        for name in db.list_keyspace_names() {
+            // What has no such name is one of the two below, or a later program's.
+            let Some((window_ms, epoch)) = parse(&name) else { continue };
+            let rows = db.keyspace(&name, options)?;
+            let capacity = rows.approximate_len() / 4 * 5;
+            let table = Table {
+                filters: vec![Arc::new(Filter::new(capacity.max(FILTER_KEYS_MIN)))],
+                ready: Arc::new(AtomicBool::new(false)),
+                rows,
+            };
+            classes.entry(window_ms).or_default().insert(epoch, table);
+        }
+        let notes = db.keyspace("notes", options)?;
+        let ended = db.keyspace("ended", options)?;
+        Ok(Self { db, notes, ended, classes: RwLock::new(classes) })
+    }
+
+    /// A panic while the map was held cannot have left it half changed: each change is one call.
+    fn read(&self) -> RwLockReadGuard<'_, Classes> {
+        self.classes.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Classes> {
+        self.classes.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The latest entry of a key in the epochs that are not past.
+    pub(super) fn find(
+        &self,
+        key: &DedupeKey,
+        window_ms: u64,
+        now: Timestamp,
+    ) -> fjall::Result<Option<KeyEntry>> {
+        let classes = self.read();
+        let mut found = None;
+        for (epoch, table) in classes.get(&window_ms).into_iter().flatten() {
+            if end_of(window_ms, *epoch) > now && table.perhaps(key) {
+                found = later(found, table.get(key)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The table of an epoch, with room in its filter; made when there is none.
+    pub(super) fn table(&self, window_ms: u64, epoch: u64) -> fjall::Result<Table> {
+        let mut before = None;
+        if let Some(tables) = self.read().get(&window_ms) {
+            if let Some(table) = tables.get(&epoch)
+                && table.filters.last().is_some_and(|filter| !filter.is_full())
+            {
+                return Ok(table.clone());
+            }
+            before = tables.values().next_back().map(Table::len);
+        }
+        let rows = self.db.keyspace(&format!("{window_ms}.{epoch}"), options)?;
+        let mut classes = self.write();
+        let tables = classes.entry(window_ms).or_default();
+        let table = tables.entry(epoch).or_insert_with(|| Table {
+            rows,
+            filters: Vec::new(),
+            ready: Arc::new(AtomicBool::new(true)),
+        });
+        // An epoch is about as busy as the one before; where it is busier, it doubles.
+        let capacity =
+            if table.filters.is_empty() { before.unwrap_or(0) / 4 * 5 } else { table.len() };
+        table.filters.push(Arc::new(Filter::new(capacity.max(FILTER_KEYS_MIN))));
+        Ok(table.clone())
+    }
+
+    /// Adds a key to the newest filter of its table.
+    pub(super) fn add(table: &Table, key: &DedupeKey) {
+        if let Some(filter) = table.filters.last() {
+            filter.add(key);
+        }
+    }
+
+    /// Every table, by class and epoch.
+    pub(super) fn all(&self) -> Vec<(u64, u64, Table)> {
+        let classes = self.read();
+        let all = classes.iter().flat_map(|(window_ms, tables)| {
+            tables.iter().map(|(epoch, table)| (*window_ms, *epoch, table.clone()))
+        });
+        all.collect()
+    }
+
+    /// Drops one table with all its keys.
+    pub(super) fn drop_table(&self, window_ms: u64, epoch: u64) -> fjall::Result<()> {
+        let mut classes = self.write();
+        let Some(tables) = classes.get_mut(&window_ms) else { return Ok(()) };
+        let Some(table) = tables.remove(&epoch) else { return Ok(()) };
+        if tables.is_empty() {
+            classes.remove(&window_ms);
+        }
+        drop(classes);
+        self.db.delete_keyspace(table.rows)
+    }
+
+    /// The end state of an event, and when it was written.
+    pub(super) fn end_state(&self, event: &EventKey) -> fjall::Result<EndState> {
+        let Some(row) = self.ended.get(end_key(event))? else { return Ok(EndState::default()) };
+        Ok(decode_end(&row)?.0)
+    }
+
+    /// A number noted beside the keys; zero when it never was.
+    pub(super) fn note(&self, name: &str) -> fjall::Result<u64> {
+        let Some(row) = self.notes.get(name)? else { return Ok(0) };
+        Ok(u64::from_le_bytes(row.as_ref().try_into().map_err(|_| undecodable())?))
+    }
+
+    pub(super) fn set_note(&self, name: &str, number: u64) -> fjall::Result<()> {
+        self.notes.insert(name, number.to_le_bytes())
+    }
+
+    pub(super) fn sync(&self) -> fjall::Result<()> {
+        self.db.persist(PersistMode::SyncAll)
+    }
+}
+
+/// Our filters stand in front, so the store's own would be read in vain; they are off.
+fn options() -> KeyspaceCreateOptions {
+    KeyspaceCreateOptions::default()
+        .max_memtable_size(MEMTABLE_BYTES)
+        .filter_policy(FilterPolicy::disabled())
+}
+
+/// Window and epoch of a keyspace's name.
+fn parse(name: &str) -> Option<(u64, u64)> {
+    let (window_ms, epoch) = name.split_once('.')?;
+    Some((window_ms.parse().ok()?, epoch.parse().ok()?))
+}
+
+pub(super) fn encode(entry: &KeyEntry) -> [u8; ENTRY_BYTES] {
+    let mut row = [0; ENTRY_BYTES];
+    row[..8].copy_from_slice(&entry.seq.to_le_bytes());
+    row[8..24].copy_from_slice(&entry.id.to_bytes());
+    row[24..].copy_from_slice(&entry.fingerprint.to_bytes());
+    row
+}
+
+pub(super) fn decode(row: &[u8]) -> fjall::Result<KeyEntry> {
+    let row: &[u8; ENTRY_BYTES] = row.try_into().map_err(|_| undecodable())?;
+    let (head, fingerprint) = row.split_at(24);
+    let (seq, id) = head.split_at(8);
+    Ok(KeyEntry {
+        seq: u64::from_le_bytes(seq.try_into().map_err(|_| undecodable())?),
+        id: EventId::from_bytes(id.try_into().map_err(|_| undecodable())?),
+        fingerprint: Fingerprint::from_bytes(fingerprint.try_into().map_err(|_| undecodable())?),
+    })
+}
+
+pub(super) fn decode_key(key: &[u8]) -> fjall::Result<DedupeKey> {
+    Ok(DedupeKey(key.try_into().map_err(|_| undecodable())?))
+}
+
+pub(super) fn end_key(event: &EventKey) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(&event.0.0);
+    key[16..].copy_from_slice(&event.1.to_be_bytes());
+    key
+}
+
+pub(super) fn encode_end(state: EndState, at: Timestamp) -> [u8; 16] {
+    let mut row = [0; 16];
+    row[..4].copy_from_slice(&state.ended.to_le_bytes());
+    row[4..8].copy_from_slice(&state.owed.to_le_bytes());
+    row[8..].copy_from_slice(&at.as_millis().to_le_bytes());
+    row
+}
+
+pub(super) fn decode_end(row: &[u8]) -> fjall::Result<(EndState, Timestamp)> {
+    let row: [u8; 16] = row.try_into().map_err(|_| undecodable())?;
+    let number = u128::from_le_bytes(row);
+    let state = EndState { ended: number as u32, owed: (number >> 32) as u32 };
+    Ok((state, Timestamp::from_millis((number >> 64) as u64)))
+}
+
+/// A row of a length that was never written.
+fn undecodable() -> fjall::Error {
+    std::io::Error::from(std::io::ErrorKind::InvalidData).into()
+}

@@ -1,0 +1,234 @@
+//! The line of one destination: what of it was read and is ready, what is held, what is due when.
+//!
+//! A delivery that was not read yet is only counted here; a cursor for each lane says where the
+//! reading goes on. Everything else of an unsettled delivery is in exactly one of the queues.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, Notify};
+
+use super::Place;
+use super::record::{Origin, Record, Sources};
+use super::segment::SegmentId;
+use crate::clock::Timestamp;
+use crate::event::DestinationName;
+use crate::spool::{DeliveryId, DestinationStats, Lane};
+
+/// Deliveries that may wait for another attempt before nothing new is handed out.
+const DUE_MAX: usize = 1_000_000;
+/// Leases that one destination may hold. Far more than any sensible concurrency.
+const HELD_MAX: usize = 65_536;
+
+/// A delivery that was read.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) id: DeliveryId,
+    pub(super) place: Place,
+    pub(super) record: Arc<Record>,
+    pub(super) origin: Origin,
+    pub(super) attempts: u32,
+    pub(super) lane: Lane,
+}
+
+/// A delivery that waits for another attempt.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiting {
+    pub(super) place: Place,
+    pub(super) attempts: u32,
+    pub(super) accepted_at: Timestamp,
+    /// Its record says the same, so that a reopen changes nothing.
+    pub(super) on_disk: bool,
+}
+
+impl Waiting {
+    /// After one attempt more.
+    pub(super) fn again(delivery: &Delivery) -> Self {
+        Self {
+            place: delivery.place,
+            attempts: delivery.attempts.saturating_add(1),
+            accepted_at: delivery.record.event.accepted_at,
+            on_disk: false,
+        }
+    }
+}
+
+/// A delivery somebody has.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) delivery: Delivery,
+    pub(super) line: usize,
+    pub(super) until: Timestamp,
+    /// Its settlement is on its way to the disk: it does not expire any more.
+    pub(super) settling: bool,
+}
+
+/// Where the reading of a lane goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cursor {
+    pub(super) segment: SegmentId,
+    pub(super) offset: u64,
+    pub(super) seq: u64,
+}
+
+/// One lane that is read from `log/`.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    pub(super) count: u64,
+    pub(super) cursor: Option<Cursor>,
+}
+
+/// The line of one destination.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) name: DestinationName,
+    /// A record was owed to it at some time.
+    pub(super) named: bool,
+    pub(super) changed: Arc<Notify>,
+    /// Held while reading for this line, so that no two calls read the same.
+    pub(super) reading: Arc<Mutex<Sources>>,
+    live: Unread,
+    backlog: Unread,
+    ready: [VecDeque<Delivery>; 3],
+    pub(super) due: BTreeMap<(Timestamp, DeliveryId), Waiting>,
+    expiries: BTreeSet<(Timestamp, u64)>,
+    pub(super) held: usize,
+    /// When what is in memory was accepted, with how many there are of each moment.
+    ages: BTreeMap<Timestamp, u32>,
+    pub(super) dead: u64,
+    turn: u8,
+}
+
+impl Line {
+    pub(super) fn new(name: DestinationName) -> Self {
+        Self {
+            name,
+            named: false,
+            changed: Arc::default(),
+            reading: Arc::default(),
+            live: Unread::default(),
+            backlog: Unread::default(),
+            ready: Default::default(),
+            due: BTreeMap::new(),
+            expiries: BTreeSet::new(),
+            held: 0,
+            ages: BTreeMap::new(),
+            dead: 0,
+            turn: 0,
+        }
+    }
+
+    /// What of a lane of `log/` is unread.
+    pub(super) const fn unread(&mut self, lane: Lane) -> &mut Unread {
+        match lane {
+            Lane::Live => &mut self.live,
+            Lane::Backlog | Lane::Retry => &mut self.backlog,
+        }
+    }
+
+    /// A record for this line was written there.
+    pub(super) fn arrived(&mut self, lane: Lane, at: Cursor) {
+        let unread = self.unread(lane);
+        if unread.count == 0 {
+            unread.cursor = Some(at);
+        }
+        unread.count += 1;
+    }
+
+    /// Whether more may be handed out than what is due.
+    pub(super) fn takes_new(&self) -> bool {
+        self.due.len() < DUE_MAX && self.held < HELD_MAX
+    }
+
+    pub(super) fn ready(&self, lane: Lane) -> usize {
+        self.ready[lane as usize].len()
+    }
+
+    pub(super) fn ready_in_all(&self) -> usize {
+        self.ready.iter().map(VecDeque::len).sum()
+    }
+
+    /// A delivery was read and waits to be taken.
+    pub(super) fn stage(&mut self, delivery: Delivery) {
+        self.ready[delivery.lane as usize].push_back(delivery);
+    }
+
+    /// A delivery comes back that was held.
+    pub(super) fn put_back(&mut self, delivery: Delivery) {
+        self.ready[delivery.lane as usize].push_front(delivery);
+    }
+
+    /// The next to be taken.
+    ///
+    /// Fresh events go first, but for every fourth that is due again: else a stream of fresh ones
+    /// that fills the concurrency would keep the retries waiting for ever.
+    pub(super) fn pop(&mut self) -> Option<Delivery> {
+        if self.held >= HELD_MAX {
+            return None;
+        }
+        let order = if self.turn == 0 {
+            [Lane::Retry, Lane::Live, Lane::Backlog]
+        } else {
+            [Lane::Live, Lane::Retry, Lane::Backlog]
+        };
+        self.turn = (self.turn + 1) % 4;
+        order.into_iter().find_map(|lane| self.ready[lane as usize].pop_front())
+    }
+
+    pub(super) fn hold(&mut self, token: u64, until: Timestamp) {
+        self.held += 1;
+        self.expiries.insert((until, token));
+    }
+
+    pub(super) fn forget_expiry(&mut self, until: Timestamp, token: u64) {
+        self.expiries.remove(&(until, token));
+    }
+
+    pub(super) fn pop_expired(&mut self, now: Timestamp) -> Option<u64> {
+        let (until, token) = *self.expiries.first()?;
+        if until > now {
+            return None;
+        }
+        self.expiries.pop_first();
+        Some(token)
+    }
+
+    pub(super) fn note_age(&mut self, accepted_at: Timestamp) {
+        *self.ages.entry(accepted_at).or_default() += 1;
+    }
+
+    pub(super) fn forget_age(&mut self, accepted_at: Timestamp) {
+        if let Some(count) = self.ages.get_mut(&accepted_at) {
+            *count -= 1;
+            if *count == 0 {
+                self.ages.remove(&accepted_at);
+            }
+        }
+    }
+
+    /// When something becomes takeable by the clock alone.
+    pub(super) fn next_moment(&self) -> Option<Timestamp> {
+        let due = self.due.first_key_value().map(|((due, _), _)| *due);
+        let expiry = self.expiries.first().map(|(until, _)| *until);
+        due.into_iter().chain(expiry).min()
+    }
+
+    /// The sequences of one log, in `seqs`, that are in memory for this line.
+    pub(super) fn in_memory(&self, has: impl Fn(Place) -> bool) -> BTreeSet<u64> {
+        let ready = self.ready.iter().flatten().map(|delivery| delivery.place);
+        let due = self.due.values().map(|waiting| waiting.place);
+        ready.chain(due).filter(|place| has(*place)).map(|place| place.seq).collect()
+    }
+
+    pub(super) fn stats(&self) -> DestinationStats {
+        DestinationStats {
+            name: self.name.clone(),
+            live: self.live.count + self.ready(Lane::Live) as u64,
+            backlog: self.backlog.count + self.ready(Lane::Backlog) as u64,
+            retrying: (self.due.len() + self.ready(Lane::Retry)) as u64,
+            in_flight: self.held as u64,
+            dead: self.dead,
+            oldest: self.ages.first_key_value().map(|(at, _)| *at),
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The spool on local disk: three segmented logs of one kind, and an index of dedupe keys.
+//!
+//! `log/` has what was accepted, `retry/` what waits for another attempt, `dead/` what was given
+//! up. Only they are truth for events. A delivery is always the unsettled bit of exactly one
+//! record; it moves on by an append elsewhere, and only when that is synced is the bit it came
+//! from set. One thread commits ([`commit`]), one writes acknowledgements ([`flush`]), and callers
+//! read for themselves ([`fetch`]).
+
+mod acks;
+mod commit;
+mod damage;
+mod dead;
+mod fetch;
+mod files;
+mod flush;
+mod inbox;
+mod keys;
+mod lease;
+mod log;
+mod noted;
+mod open;
+mod pool;
+mod record;
+mod recover;
+mod scan;
+mod segment;
+mod settle;
+mod state;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+
+use self::files::{Disk, Real};
+use self::inbox::{Bell, Command, Inbox};
+use self::pool::Pool;
+use self::record::{Prior, Record};
+use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
+use self::state::State;
+use super::{
+    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, Refusal, SettleError, Settlement,
+    Spool, SpoolFuture, SpoolStats, StoreFault,
+};
+use crate::clock::Clock;
+use crate::event::DestinationName;
+
+/// Bounds and paces of an [`Embedded`].
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory, made when it is not there. It is this store's alone.
+    pub path: PathBuf,
+    /// Bytes that the logs may take, with what was set aside as damaged; at least
+    /// [`Settings::MAX_BYTES_MIN`]. A sixteenth (16 to 256 MiB, at most a quarter) is kept for
+    /// retries and dead letters. The key index has a bound of its own.
+    pub max_bytes: u64,
+    /// Bytes of one file of a log; never more than an eighth of `max_bytes`.
+    pub segment_bytes: u64,
+    /// Events that wait to be committed, beyond which appends are [`AppendError::Busy`].
+    pub inbox_events: usize,
+    /// Bytes of them, likewise.
+    pub inbox_bytes: usize,
+    /// How long a lease lasts. Longer than any attempt.
+    pub lease_for: Duration,
+    /// A retry further off than this is written to `retry/`. A nearer one waits in memory and is
+    /// due at once after a crash.
+    pub park_beyond: Duration,
+    /// Told of every commit.
+    pub observer: Observer,
+}
+
+/// Told how long a commit took, from its first write to the end of its last sync, and of how many
+/// records it was. Called on the committing thread, so it must not wait.
+#[derive(Clone)]
+pub struct Observer(Arc<dyn Fn(Duration, usize) + Send + Sync>);
+
+impl Observer {
+    /// An observer that calls `told`.
+    pub fn new(told: impl Fn(Duration, usize) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+
+    /// One that looks away.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(|_, _| {})
+    }
+}
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Observer(…)")
+    }
+}
+
+impl Settings {
+    /// The least that `max_bytes` may be.
+    pub const MAX_BYTES_MIN: u64 = 1 << 20;
+
+    /// The defaults: 20 GiB in files of 64 MiB.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            max_bytes: 20 << 30,
+            segment_bytes: 64 << 20,
+            inbox_events: 16_384,
+            inbox_bytes: 32 << 20,
+            lease_for: Duration::from_secs(30),
+            park_beyond: Duration::from_secs(5),
+            observer: Observer::none(),
+        }
+    }
+
+    /// What a segment really is: bounded by the store, and whole pages.
+    fn segment_size(&self) -> u64 {
+        self.segment_bytes.min(self.max_bytes / 8).max(64 << 10) / 4096 * 4096
+    }
+}
+
+/// One of the three logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum LogKind {
+    /// What `append` stored, and what was put back in line.
+    Accepted,
+    /// What waits for another attempt.
+    Parked,
+    /// What was given up.
+    Dead,
+}
+
+impl LogKind {
+    /// In the order of their codes.
+    const ALL: [Self; 3] = [Self::Accepted, Self::Parked, Self::Dead];
+
+    const fn index(self) -> usize {
+        self as usize
+    }
+
+    const fn code(self) -> u8 {
+        self as u8
+    }
+
+    fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
+    const fn dir(self) -> &'static str {
+        match self {
+            Self::Accepted => "log",
+            Self::Parked => "retry",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl DeliveryId {
+    /// The delivery that begins with that record and slot; sequences stay far below 2^59.
+    const fn begun_by(seq: u64, slot: u8) -> Self {
+        Self(seq << 5 | slot as u64)
+    }
+
+    const fn seq(self) -> u64 {
+        self.0 >> 5
+    }
+}
+
+/// Where a delivery's record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    log: LogKind,
+    seq: u64,
+    slot: u8,
+    offset: u64,
+    len: u32,
+}
+
+impl Place {
+    const fn as_prior(self) -> Prior {
+        Prior { log: self.log, seq: self.seq, slot: self.slot }
+    }
+}
+
+/// Takes a lock. What a panicking holder left behind is as good as a crash would leave it, and
+/// nothing of ours panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What callers and threads share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    clock: Clock,
+    disk: Disk,
+    pool: Arc<Pool>,
+    state: Mutex<State>,
+    inbox: Inbox,
+    /// Wakes the thread that writes acknowledgements.
+    bell: Bell,
+    fault: watch::Sender<Option<StoreFault>>,
+    /// How the closing ended, when it did.
+    closed: watch::Sender<Option<Result<(), StoreFault>>>,
+    /// Held as long as the directory is ours.
+    lock: Mutex<Option<File>>,
+}
+
+impl Shared {
+    fn fault(&self) -> Option<StoreFault> {
+        self.fault.borrow().clone()
+    }
+
+    fn check(&self) -> Result<(), StoreFault> {
+        self.fault().map_or(Ok(()), Err)
+    }
+
+    /// The store cannot be trusted any more: nobody is answered well from here on.
+    fn fail(&self, fault: StoreFault) {
+        self.fault.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(fault);
+            is_first
+        });
+        self.inbox.kill();
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        let bells: Vec<_> =
+            lock(&self.state).lines.iter().map(|line| Arc::clone(&line.changed)).collect();
+        bells.iter().for_each(|bell| bell.notify_waiters());
+    }
+
+    fn gone(&self) -> StoreFault {
+        self.fault().unwrap_or_else(|| StoreFault {
+            doing: "waiting for the committing thread".to_owned(),
+            cause: "it is gone".to_owned(),
+        })
+    }
+
+    /// Bytes that one append may have: a segment's, less what a dead letter adds to an event.
+    fn append_bytes_max(&self) -> u64 {
+        self.pool.segment_bytes - DATA_START - 2 * Refusal::ANSWER_BYTES_MAX as u64
+    }
+}
+
+/// A spool on local disk. Dropping it without [`Spool::close`] leaves what a kill would leave.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Embedded {
+    /// Opens or creates the store, and recovers what is there. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when another process has it open, a newer program wrote it, or it cannot be
+    /// read or written. Damage is no error: it is set aside and told by [`SpoolStats`].
+    pub fn open(settings: Settings, clock: Clock) -> Result<Self, StoreFault> {
+        Self::open_on(Arc::new(Real), settings, clock)
+    }
+
+    fn open_on(
+        raw: Arc<dyn files::RawFiles>,
+        settings: Settings,
+        clock: Clock,
+    ) -> Result<Self, StoreFault> {
+        let disk = Disk::new(raw, settings.path.clone());
+        open::open(disk, settings, clock)
+    }
+
+    /// Ends when the store is broken, and says how; not by itself before. The process should end
+    /// then: nothing is retried after a failed write or sync, for recovery alone can decide what
+    /// reached the disk.
+    pub fn faulted(&self) -> impl Future<Output = StoreFault> + Send + 'static {
+        let mut fault = self.shared.fault.subscribe();
+        async move {
+            // An error says that the spool is gone without one.
+            let fault = fault.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+            match fault {
+                Some(fault) => fault,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Checks what no room and no time can change, then hands the batch to the committing thread.
+    async fn append_one(&self, batch: Batch) -> Result<Vec<Appended>, AppendError> {
+        self.shared.check()?;
+        if batch.events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let bytes = self.measure(&batch)?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.inbox.offer(Command::Append { batch, answer }, bytes)?;
+        answered.await.unwrap_or_else(|_gone| Err(self.shared.gone().into()))
+    }
+
+    /// Bytes of the batch in the log.
+    fn measure(&self, batch: &Batch) -> Result<usize, AppendError> {
+        let too_large = |bytes: u64, limit_bytes: u64| AppendError::TooLarge { bytes, limit_bytes };
+        let mut bytes = 0;
+        let mut names: Vec<&DestinationName> = Vec::new();
+        for new in &batch.events {
+            bytes += Record::size_of(new) as u64;
+            for name in &new.to {
+                if name.as_str().len() > NAME_BYTES_MAX {
+                    return Err(too_large(name.as_str().len() as u64, NAME_BYTES_MAX as u64));
+                }
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+            if !Record::fits(&new.event) {
+                return Err(too_large(bytes, self.shared.append_bytes_max()));
+            }
+        }
+        if names.len() > SLOTS_MAX {
+            return Err(too_large(names.len() as u64, SLOTS_MAX as u64));
+        }
+        if bytes > self.shared.append_bytes_max() {
+            return Err(too_large(bytes, self.shared.append_bytes_max()));
+        }
+        Ok(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    async fn count(&self) -> Result<SpoolStats, StoreFault> {
+        self.shared.check()?;
+        settle::look_at_the_oldest(&self.shared).await?;
+        let now = self.shared.clock.now();
+        let mut state = lock(&self.shared.state);
+        for line in 0..state.lines.len() {
+            state.expire(line, now);
+        }
+        Ok(SpoolStats {
+            destinations: state.destinations(),
+            used_bytes: self.shared.pool.used(),
+            limit_bytes: self.shared.pool.max_bytes,
+            flow: state.flow,
+            damaged_records: state.damaged,
+            full: self.shared.pool.is_full(),
+        })
+    }
+
+    /// Lets the committing thread finish, and waits for it. Once polled it goes on by itself.
+    async fn close_down(&self) -> Result<(), StoreFault> {
+        let mut closed = self.shared.closed.subscribe();
+        lock(&self.shared.state).closed = true;
+        self.shared.inbox.close();
+        self.shared.wake_all();
+        let end = closed.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
+        end.unwrap_or_else(|| Err(self.shared.gone()))
+    }
+}
+
+impl Spool for Embedded {
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+        Box::pin(self.append_one(batch))
+    }
+
+    fn lease<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        max: usize,
+        wait: Duration,
+    ) -> SpoolFuture<'a, Vec<Lease>> {
+        Box::pin(settle::lease(&self.shared, to, max, wait))
+    }
+
+    fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {
+        Box::pin(settle::settle(&self.shared, lease, settlement))
+    }
+
+    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
+        Box::pin(dead::list(&self.shared, after, max))
+    }
+
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+        Box::pin(dead::replay(&self.shared, ids))
+    }
+
+    fn stats(&self) -> SpoolFuture<'_, SpoolStats> {
+        Box::pin(self.count())
+    }
+
+    fn close(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(self.close_down())
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.shared.inbox.kill();
+        self.shared.wake_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told so through the fault.
+            let _ended = thread.join();
+        }
+        // Nobody writes any more; a call still reading must not keep the directory.
+        lock(&self.shared.lock).take();
+    }
+}

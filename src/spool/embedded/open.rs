@@ -1,0 +1,215 @@
+//! Opening the directory: whose it is, what wrote it, and the threads that run on it.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::watch;
+
+use super::commit::{Committer, End};
+use super::damage::QUARANTINE;
+use super::files::{Disk, WriteError};
+use super::flush::Flusher;
+use super::inbox::{Bell, COMMIT_BYTES_MAX, Inbox};
+use super::keys::Keys;
+use super::noted::Noted;
+use super::pool::Pool;
+use super::recover::{self, Recovery};
+use super::{Embedded, LogKind, Settings, Shared, lock};
+use crate::clock::Clock;
+use crate::spool::StoreFault;
+
+const LOCK: &str = "LOCK";
+const FORMAT: &str = "FORMAT";
+const FORMAT_NEW: &str = "FORMAT.new";
+/// What stands before the number in `FORMAT`.
+const FORMAT_WORDS: &str = "beacon-relay spool format ";
+/// The layout of the directory that this program writes.
+const FORMAT_NUMBER: u32 = 1;
+const KEYS: &str = "keys";
+
+/// Opens or creates the store.
+pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embedded, StoreFault> {
+    if settings.max_bytes < Settings::MAX_BYTES_MIN {
+        return Err(StoreFault {
+            doing: format!("opening a spool of {} bytes", settings.max_bytes),
+            cause: format!("it needs {} at least", Settings::MAX_BYTES_MIN),
+        });
+    }
+    disk.make_dir("")?;
+    let held = take_lock(&disk)?;
+    check_format(&disk)?;
+    for dir in LogKind::ALL.map(LogKind::dir).into_iter().chain([QUARANTINE]) {
+        disk.make_dir(dir)?;
+    }
+    disk.sync_dir("")?;
+    let noted = Noted::open(&disk).map_err(no_room)?;
+    let pool = Pool::new(disk.clone(), settings.segment_size(), settings.max_bytes);
+    for (_, size) in disk.list(QUARANTINE)? {
+        pool.found(0, size);
+    }
+    let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;
+    let (covered, noted_last) = (keys.covered(), noted.last());
+    let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered };
+    let state = recover::recover(with)?;
+    let (pool, keys) = (Arc::new(pool), Arc::new(keys));
+    let shared = Arc::new(Shared {
+        inbox: Inbox::new(settings.inbox_events, settings.inbox_bytes, commit_bytes(&pool)),
+        settings,
+        clock,
+        disk,
+        pool,
+        state: Mutex::new(state),
+        bell: Bell::default(),
+        fault: watch::Sender::new(None),
+        closed: watch::Sender::new(None),
+        lock: Mutex::new(Some(held)),
+    });
+    let threads = vec![start(&shared, keys, noted)?];
+    Ok(Embedded { shared, threads })
+}
+
+/// Bytes of one commit: a segment must take it whole.
+fn commit_bytes(pool: &Pool) -> usize {
+    let segment = usize::try_from(pool.segment_bytes / 2).unwrap_or(usize::MAX);
+    COMMIT_BYTES_MAX.min(segment)
+}
+
+fn no_room(error: WriteError) -> StoreFault {
+    match error {
+        WriteError::Fault(fault) => fault,
+        WriteError::Full => StoreFault {
+            doing: "opening the spool".to_owned(),
+            cause: "no space left on device".to_owned(),
+        },
+    }
+}
+
+/// Makes the directory ours until the file is closed. The system closes it however we end.
+fn take_lock(disk: &Disk) -> Result<File, StoreFault> {
+    let path = disk.path(LOCK);
+    let doing = format!("locking {}", path.display());
+    let mut options = OpenOptions::new();
+    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(|error| StoreFault::io(doing.clone(), &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(StoreFault { doing, cause: "another process has this spool open".to_owned() })
+        }
+        Err(TryLockError::Error(error)) => Err(StoreFault::io(doing, &error)),
+    }
+}
+
+/// Refuses a directory that a newer program wrote.
+fn check_format(disk: &Disk) -> Result<(), StoreFault> {
+    let files = disk.list("")?;
+    if !files.iter().any(|(name, _)| name == FORMAT) {
+        return write_format(disk).map_err(no_room);
+    }
+    let bytes = disk.open(FORMAT)?.read(0, 256)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let number = text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|n| n.parse::<u32>().ok());
+    let refused = |cause| Err(StoreFault { doing: format!("reading {FORMAT}"), cause });
+    match number {
+        Some(number) if number <= FORMAT_NUMBER => Ok(()),
+        Some(number) => refused(format!(
+            "the spool has format {number}, written by a newer program; this one knows up to \
+             {FORMAT_NUMBER}"
+        )),
+        None => refused(format!("it does not say \"{FORMAT_WORDS}{FORMAT_NUMBER}\"")),
+    }
+}
+
+fn write_format(disk: &Disk) -> Result<(), WriteError> {
+    let file = disk.create(FORMAT_NEW, 0)?;
+    file.write(format!("{FORMAT_WORDS}{FORMAT_NUMBER}\n").as_bytes(), 0)?;
+    file.sync()?;
+    disk.rename(FORMAT_NEW, FORMAT)?;
+    disk.sync_dir("")?;
+    Ok(())
+}
+
+/// Starts the committing thread, which starts and ends the other one.
+fn start(
+    shared: &Arc<Shared>,
+    keys: Arc<Keys>,
+    noted: Noted,
+) -> Result<JoinHandle<()>, StoreFault> {
+    let shared = Arc::clone(shared);
+    spawn("spool-commit", move || {
+        let flusher = Flusher::new(Arc::clone(&shared), Arc::clone(&keys), noted);
+        let closed = match start_acks(&shared, flusher) {
+            Ok(acks) => work(&shared, keys, acks),
+            Err(fault) => {
+                shared.fail(fault.clone());
+                Err(fault)
+            }
+        };
+        if closed.is_ok() {
+            lock(&shared.lock).take();
+        }
+        shared.closed.send_replace(Some(closed));
+    })
+}
+
+type Acks = JoinHandle<Option<Flusher>>;
+
+fn start_acks(shared: &Arc<Shared>, flusher: Flusher) -> Result<Acks, StoreFault> {
+    let shared = Arc::clone(shared);
+    spawn("spool-acks", move || guarded(&shared, || flusher.run()))
+}
+
+/// Commits until the end, and ends the other thread. Ends well only after an orderly close.
+fn work(shared: &Arc<Shared>, keys: Arc<Keys>, acks: Acks) -> Result<(), StoreFault> {
+    let mut committer = Committer::new(Arc::clone(shared), Arc::clone(&keys));
+    let end = guarded(shared, || match committer.run() {
+        End::Closed => committer.park_what_waits().map(|()| End::Closed),
+        End::Killed => Ok(End::Killed),
+    });
+    drop(committer);
+    shared.bell.stop();
+    let flusher = acks.join().ok().flatten();
+    shared.check()?;
+    match (end, flusher) {
+        (Some(Ok(End::Closed)), Some(flusher)) => {
+            let finished = guarded(shared, || finish(flusher, keys));
+            finished.unwrap_or_else(|| Err(shared.gone()))
+        }
+        (Some(Err(fault)), _) => Err(fault),
+        (Some(Ok(End::Closed | End::Killed)) | None, _) => Err(shared.gone()),
+    }
+}
+
+/// Writes the last acknowledgements and keys.
+fn finish(mut flusher: Flusher, keys: Arc<Keys>) -> Result<(), StoreFault> {
+    flusher.sync()?;
+    let noted = flusher.into_noted();
+    // Both threads gave up theirs.
+    if let Some(keys) = Arc::into_inner(keys) {
+        keys.close()?;
+        noted.write()?;
+    }
+    Ok(())
+}
+
+/// Runs a thread's work; a panic in it is a fault of the store.
+fn guarded<T>(shared: &Shared, work: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => Some(done),
+        Err(_panic) => {
+            let doing = format!("running {}", thread::current().name().unwrap_or("a thread"));
+            shared.fail(StoreFault { doing, cause: "it panicked".to_owned() });
+            None
+        }
+    }
+}
+
+fn spawn<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<JoinHandle<T>, StoreFault> {
+    let spawned = thread::Builder::new().name(name.to_owned()).spawn(work);
+    spawned.map_err(|error| StoreFault::io(format!("starting thread {name}"), &error))
+}

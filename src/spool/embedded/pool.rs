@@ -1,0 +1,207 @@
+//! Room: how much of it the store may take, and the files kept for the next segments.
+//!
+//! A file that held a segment before is overwritten far faster than a new one is filled, so freed
+//! ones are kept as spares, and one is prepared before it is asked for.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::files::{Disk, WriteError};
+use super::{LogKind, lock};
+use crate::spool::StoreFault;
+
+/// Freed files that are kept.
+const SPARES_MAX: usize = 2;
+
+/// What room is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// New events: the reserve is not for them.
+    Events,
+    /// Retries and dead letters, which end what was begun.
+    Upkeep,
+}
+
+impl Purpose {
+    pub(super) const fn of(log: LogKind) -> Self {
+        match log {
+            LogKind::Accepted => Self::Events,
+            LogKind::Parked | LogKind::Dead => Self::Upkeep,
+        }
+    }
+}
+
+/// Room and spares of a store.
+#[derive(Debug)]
+pub(super) struct Pool {
+    disk: Disk,
+    pub(super) segment_bytes: u64,
+    pub(super) max_bytes: u64,
+    reserve_bytes: u64,
+    used: AtomicU64,
+    /// The next number for a file, whichever log it is for.
+    number: AtomicU64,
+    spares: Mutex<Vec<String>>,
+    /// Events were refused for want of room, and none was made since.
+    full: AtomicBool,
+}
+
+impl Pool {
+    pub(super) fn new(disk: Disk, segment_bytes: u64, max_bytes: u64) -> Self {
+        Self {
+            disk,
+            segment_bytes,
+            max_bytes,
+            reserve_bytes: reserve_of(max_bytes),
+            used: AtomicU64::new(0),
+            number: AtomicU64::new(1),
+            spares: Mutex::default(),
+            full: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a file that recovery found.
+    pub(super) fn found(&self, number: u64, size: u64) {
+        self.number.fetch_max(number + 1, Ordering::Relaxed);
+        self.used.fetch_add(size, Ordering::Relaxed);
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Gives back the bytes of a file that was removed or cut.
+    pub(super) fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        self.full.store(false, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    pub(super) fn next_number(&self) -> u64 {
+        self.number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A file of `segment_bytes`, kept or new. The caller renames it.
+    pub(super) fn take(&self, purpose: Purpose) -> Result<String, WriteError> {
+        if let Some(spare) = lock(&self.spares).pop() {
+            return Ok(spare);
+        }
+        self.create(purpose)
+    }
+
+    fn create(&self, purpose: Purpose) -> Result<String, WriteError> {
+        let limit = match purpose {
+            Purpose::Events => self.max_bytes - self.reserve_bytes,
+            Purpose::Upkeep => self.max_bytes,
+        };
+        let room = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+            (used + self.segment_bytes <= limit).then_some(used + self.segment_bytes)
+        });
+        if room.is_err() {
+            return Err(WriteError::Full);
+        }
+        let created = self.create_counted(purpose);
+        if created.is_err() {
+            self.used.fetch_sub(self.segment_bytes, Ordering::Relaxed);
+        }
+        created
+    }
+
+    fn create_counted(&self, purpose: Purpose) -> Result<String, WriteError> {
+        // What others put on the file system must not take the room that deliveries need.
+        let keep = 2 * self.reserve_bytes + self.segment_bytes;
+        if purpose == Purpose::Events && self.disk.free_bytes()? < keep {
+            return Err(WriteError::Full);
+        }
+        let name = spare_name(self.next_number());
+        self.disk.create(&name, self.segment_bytes)?;
+        Ok(name)
+    }
+
+    /// Makes a spare when there is none; no room for one is no fault.
+    pub(super) fn prepare(&self) -> Result<(), StoreFault> {
+        if !lock(&self.spares).is_empty() {
+            return Ok(());
+        }
+        match self.create(Purpose::Events) {
+            Ok(spare) => lock(&self.spares).push(spare),
+            Err(WriteError::Full) => {}
+            Err(WriteError::Fault(fault)) => return Err(fault),
+        }
+        Ok(())
+    }
+
+    /// Takes back a file that is counted and whole, as a spare or to be removed. The caller syncs
+    /// the directories.
+    pub(super) fn put(&self, file: &str, size: u64) -> Result<(), StoreFault> {
+        let mut spares = lock(&self.spares);
+        if size == self.segment_bytes && spares.len() < SPARES_MAX {
+            let spare = spare_name(self.next_number());
+            self.disk.rename(file, &spare)?;
+            spares.push(spare);
+            self.full.store(false, Ordering::Relaxed);
+            return Ok(());
+        }
+        drop(spares);
+        self.disk.remove(file)?;
+        self.give_back(size);
+        Ok(())
+    }
+
+    /// Gives a spare back to the file system; says whether there was one.
+    pub(super) fn shrink(&self) -> Result<bool, StoreFault> {
+        let Some(spare) = lock(&self.spares).pop() else { return Ok(false) };
+        self.disk.remove(&spare)?;
+        self.give_back(self.segment_bytes);
+        Ok(true)
+    }
+}
+
+fn spare_name(number: u64) -> String {
+    format!("{}/{number}.spare", LogKind::Accepted.dir())
+}
+
+/// A sixteenth, from 16 to 256 MiB; of a small store a quarter, which two segments fill.
+fn reserve_of(max_bytes: u64) -> u64 {
+    (max_bytes / 16).clamp(16 << 20, 256 << 20).min(max_bytes / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::files::Real;
+    use super::*;
+
+    #[test]
+    fn the_reserve_is_for_upkeep_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Arc::new(Real), dir.path().to_owned());
+        disk.make_dir(LogKind::Accepted.dir()).unwrap();
+        let pool = Pool::new(disk, 1 << 17, 1 << 20);
+        let taken: Vec<_> = (0..6).map(|_| pool.take(Purpose::Events).unwrap()).collect();
+        assert!(matches!(pool.take(Purpose::Events), Err(WriteError::Full)));
+        assert!(pool.take(Purpose::Upkeep).is_ok());
+        assert!(pool.take(Purpose::Upkeep).is_ok());
+        assert!(matches!(pool.take(Purpose::Upkeep), Err(WriteError::Full)));
+        assert_eq!(pool.used(), 1 << 20);
+        pool.put(&taken[0], 1 << 17).unwrap();
+        assert_eq!(pool.used(), 1 << 20, "a spare is room taken");
+        assert!(pool.take(Purpose::Events).is_ok());
+    }
+
+    #[test]
+    fn reserves_follow_the_size() {
+        assert_eq!(reserve_of(20 << 30), 256 << 20);
+        assert_eq!(reserve_of(1 << 30), 64 << 20);
+        assert_eq!(reserve_of(100 << 20), 16 << 20);
+        assert_eq!(reserve_of(16 << 20), 4 << 20);
+    }
+}

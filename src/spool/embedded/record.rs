@@ -1,0 +1,375 @@
+//! One record of a log: an event and what is owed of it, framed and checked.
+//!
+//! Little endian, 8-aligned. The checksum is seeded from the nonce of the segment, so a record that
+//! a recycled file still holds from its former life does not pass.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::LogKind;
+use crate::clock::Timestamp;
+use crate::event::{
+    Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
+};
+use crate::spool::{Cause, DeliveryId, Lane, NewEvent, Refusal};
+
+/// Bytes before the parts of varying length.
+pub(super) const HEAD: usize = 120;
+/// Bytes of a key, its window and its fingerprint.
+const KEYED_BYTES: usize = 16 + 8 + Fingerprint::LEN;
+/// Longer than any segment: a length beyond it is garbage.
+const LEN_MAX: usize = 1 << 30;
+
+/// The last record of one commit.
+const LAST: u8 = 1;
+/// A key section follows the head.
+const KEYED: u8 = 1 << 1;
+/// A status of the last answer is there.
+const ANSWERED: u8 = 1 << 2;
+// 1 << 6 and 1 << 7 are kept for encrypted and erased records.
+
+/// The record that this one takes over from, in whichever log it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Prior {
+    pub(super) log: LogKind,
+    pub(super) seq: u64,
+    pub(super) slot: u8,
+}
+
+/// Where a delivery was accepted: whose key it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) seq: u64,
+    pub(super) slot: u8,
+    /// Slots that the accepted event was owed to.
+    pub(super) owed: u32,
+}
+
+/// What a record says, apart from where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) event: Arc<Event>,
+    pub(super) dedupe: Option<Dedupe>,
+    pub(super) lane: Lane,
+    pub(super) attempts: u32,
+    /// When it is due in `retry/`, when it was given up in `dead/`.
+    pub(super) at: Timestamp,
+    /// The delivery, unless this record begins it.
+    pub(super) delivery: Option<DeliveryId>,
+    pub(super) prior: Option<Prior>,
+    pub(super) origin: Option<Origin>,
+    pub(super) replay_of: Option<DeliveryId>,
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) seq: u64,
+    /// A bit for each slot of the segment that it is owed to.
+    pub(super) owed: u32,
+    /// Records of the same commit before it.
+    pub(super) place: u32,
+    /// Whether the commit ends with it.
+    pub(super) last: bool,
+}
+
+/// `len` and what it takes to align the record behind it.
+pub(super) const fn aligned(len: usize) -> usize {
+    len.next_multiple_of(8)
+}
+
+impl Record {
+    /// Bytes in the log, alignment included.
+    pub(super) fn encoded_len(&self) -> usize {
+        aligned(self.exact_len())
+    }
+
+    fn exact_len(&self) -> usize {
+        let keyed = if self.dedupe.is_some() { KEYED_BYTES } else { 0 };
+        let answer = self.refusal.as_ref().map_or(0, |refusal| refusal.answer.len());
+        HEAD + keyed
+            + self.event.source.as_str().len()
+            + self.event.target.len()
+            + self.event.body.bytes().len()
+            + answer
+    }
+
+    /// Appends the framed record to `out`, which is 8-aligned before and after.
+    pub(super) fn encode(&self, stamp: Stamp, seed: u32, out: &mut Vec<u8>) {
+        let start = out.len();
+        let len = self.exact_len();
+        out.resize(start + HEAD, 0);
+        let head = &mut out[start..];
+        put(head, 0, &(len as u32).to_le_bytes());
+        put(head, 8, &stamp.seq.to_le_bytes());
+        put(head, 16, &self.delivery.map_or(0, |id| id.0).to_le_bytes());
+        put(head, 24, &self.origin.map_or(0, |origin| origin.seq).to_le_bytes());
+        put(head, 32, &self.replay_of.map_or(0, |id| id.0).to_le_bytes());
+        put(head, 40, &self.prior.map_or(0, |prior| prior.seq).to_le_bytes());
+        put(head, 48, &self.event.accepted_at.as_millis().to_le_bytes());
+        put(head, 56, &self.at.as_millis().to_le_bytes());
+        put(head, 64, &stamp.owed.to_le_bytes());
+        put(head, 68, &self.origin.map_or(0, |origin| origin.owed).to_le_bytes());
+        put(head, 72, &stamp.place.to_le_bytes());
+        put(head, 76, &self.attempts.to_le_bytes());
+        let refusal = self.refusal.as_ref();
+        let status = refusal.and_then(|refusal| refusal.status);
+        let flags = if stamp.last { LAST } else { 0 }
+            | if self.dedupe.is_some() { KEYED } else { 0 }
+            | if status.is_some() { ANSWERED } else { 0 };
+        // Byte 80 is the kind of record; zero is an event, the only one yet.
+        head[81] = flags;
+        head[82] = self.lane as u8;
+        head[83] = self.event.kind.code();
+        head[84] = self.prior.map_or(0, |prior| prior.log.code() + 1);
+        head[85] = self.prior.map_or(0, |prior| prior.slot);
+        head[86] = self.origin.map_or(0, |origin| origin.slot);
+        head[87] = refusal.map_or(0, |refusal| refusal.cause.code() + 1);
+        put(head, 88, &status.unwrap_or(0).to_le_bytes());
+        let source = self.event.source.as_str().as_bytes();
+        let body = self.event.body.bytes();
+        let answer = refusal.map_or(&[][..], |refusal| &refusal.answer);
+        put(head, 90, &(source.len() as u16).to_le_bytes());
+        put(head, 92, &(self.event.target.len() as u32).to_le_bytes());
+        put(head, 96, &(body.len() as u32).to_le_bytes());
+        put(head, 100, &(answer.len() as u16).to_le_bytes());
+        // Bytes 102 and 103 are the length of a further section, which no record has yet.
+        put(head, 104, &self.event.id.to_bytes());
+        if let Some(dedupe) = &self.dedupe {
+            // Rounded as the key index does, for which another window is another key.
+            let window_ms = Timestamp::EPOCH.after(dedupe.window).as_millis();
+            out.extend_from_slice(&dedupe.key.0);
+            out.extend_from_slice(&window_ms.to_le_bytes());
+            out.extend_from_slice(&dedupe.fingerprint.to_bytes());
+        }
+        out.extend_from_slice(source);
+        out.extend_from_slice(&self.event.target);
+        out.extend_from_slice(body);
+        out.extend_from_slice(answer);
+        let crc = checksum(&out[start..], seed);
+        put(&mut out[start..], 4, &crc.to_le_bytes());
+        out.resize(start + aligned(len), 0);
+    }
+
+    /// Bytes that a new event will take.
+    pub(super) fn size_of(new: &NewEvent) -> usize {
+        let keyed = if new.dedupe.is_some() { KEYED_BYTES } else { 0 };
+        let event = &new.event;
+        let parts = event.source.as_str().len() + event.target.len() + event.body.bytes().len();
+        aligned(HEAD + keyed + parts)
+    }
+
+    /// Whether every part fits the fields that hold its length.
+    pub(super) fn fits(event: &Event) -> bool {
+        event.source.as_str().len() <= usize::from(u16::MAX)
+            && event.target.len() < LEN_MAX
+            && event.body.bytes().len() < LEN_MAX / 2
+    }
+}
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    bytes[at..at + value.len()].copy_from_slice(value);
+}
+
+/// Over everything but the field that holds it.
+fn checksum(record: &[u8], seed: u32) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c_append(seed, &record[..4]), &record[8..])
+}
+
+/// What stands at the head of some bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checked {
+    /// A record of so many bytes.
+    Whole(usize),
+    /// That many bytes are needed to say.
+    Short(usize),
+    /// No record of this segment.
+    Bad,
+}
+
+/// Checks what stands at the head of `bytes`.
+pub(super) fn check(bytes: &[u8], seed: u32) -> Checked {
+    if bytes.len() < HEAD {
+        return Checked::Short(HEAD);
+    }
+    let view = View(bytes);
+    let len = view.u32(0) as usize;
+    if !(HEAD..LEN_MAX).contains(&len) || view.parts_len() != Some(len) {
+        return Checked::Bad;
+    }
+    if bytes.len() < len {
+        return Checked::Short(len);
+    }
+    if checksum(&bytes[..len], seed) == view.u32(4) { Checked::Whole(len) } else { Checked::Bad }
+}
+
+/// A record whose checksum holds, read in place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View<'a>(&'a [u8]);
+
+impl<'a> View<'a> {
+    /// Looks at exactly the bytes that [`check`] found whole.
+    pub(super) const fn of(record: &'a [u8]) -> Self {
+        Self(record)
+    }
+
+    fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    fn u64(&self, at: usize) -> u64 {
+        u64::from(self.u32(at)) | u64::from(self.u32(at + 4)) << 32
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut bytes = [0; N];
+        bytes.copy_from_slice(&self.0[at..at + N]);
+        bytes
+    }
+
+    /// What the length must be, going by the lengths of the parts.
+    fn parts_len(&self) -> Option<usize> {
+        let keyed = if self.0[81] & KEYED != 0 { KEYED_BYTES } else { 0 };
+        let small = HEAD + keyed + usize::from(self.u16(90)) + usize::from(self.u16(100));
+        small.checked_add(self.u32(92) as usize)?.checked_add(self.u32(96) as usize)
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn seq(&self) -> u64 {
+        self.u64(8)
+    }
+
+    pub(super) fn owed(&self) -> u32 {
+        self.u32(64)
+    }
+
+    pub(super) fn place(&self) -> u32 {
+        self.u32(72)
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.0[81] & LAST != 0
+    }
+
+    pub(super) fn at(&self) -> Timestamp {
+        Timestamp::from_millis(self.u64(56))
+    }
+
+    pub(super) fn accepted_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.u64(48))
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.u32(76)
+    }
+
+    pub(super) fn lane(&self) -> Option<Lane> {
+        Lane::ALL.get(usize::from(self.0[82])).copied()
+    }
+
+    pub(super) fn event_id(&self) -> EventId {
+        EventId::from_bytes(self.array(104))
+    }
+
+    pub(super) fn delivery(&self) -> Option<DeliveryId> {
+        Some(DeliveryId(self.u64(16))).filter(|id| id.0 > 0)
+    }
+
+    pub(super) fn replay_of(&self) -> Option<DeliveryId> {
+        Some(DeliveryId(self.u64(32))).filter(|id| id.0 > 0)
+    }
+
+    pub(super) fn prior(&self) -> Option<Prior> {
+        let log = LogKind::from_code(self.0[84].checked_sub(1)?)?;
+        Some(Prior { log, seq: self.u64(40), slot: self.0[85] })
+    }
+
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let origin = Origin { seq: self.u64(24), slot: self.0[86], owed: self.u32(68) };
+        (origin.seq > 0).then_some(origin)
+    }
+
+    pub(super) fn dedupe(&self) -> Option<Dedupe> {
+        if self.0[81] & KEYED == 0 {
+            return None;
+        }
+        Some(Dedupe {
+            key: DedupeKey(self.array(HEAD)),
+            window: Duration::from_millis(self.u64(HEAD + 16)),
+            fingerprint: Fingerprint::from_bytes(&self.array(HEAD + 24)),
+        })
+    }
+
+    /// The whole record on the heap; nothing when its codes are none that this program knows.
+    pub(super) fn decode(&self, sources: &mut Sources) -> Option<Record> {
+        let dedupe = self.dedupe();
+        let mut at = HEAD + if dedupe.is_some() { KEYED_BYTES } else { 0 };
+        let mut part = |len: usize| {
+            at += len;
+            &self.0[at - len..at]
+        };
+        let source = std::str::from_utf8(part(usize::from(self.u16(90)))).ok()?;
+        let target = Bytes::copy_from_slice(part(self.u32(92) as usize));
+        let body = Bytes::copy_from_slice(part(self.u32(96) as usize));
+        let answer = Bytes::copy_from_slice(part(usize::from(self.u16(100))));
+        let status = (self.0[81] & ANSWERED != 0).then(|| self.u16(88));
+        let refusal = match self.0[87].checked_sub(1) {
+            Some(code) => Some(Refusal { cause: Cause::from_code(code)?, status, answer }),
+            None => None,
+        };
+        let event = Event {
+            id: self.event_id(),
+            source: sources.get(source),
+            kind: EventKind::from_code(self.0[83])?,
+            target,
+            accepted_at: self.accepted_at(),
+            // It was scrubbed before it was written: `append` takes nothing else.
+            body: Scrubbed::vouch(body),
+        };
+        Some(Record {
+            event: Arc::new(event),
+            dedupe,
+            lane: self.lane()?,
+            attempts: self.attempts(),
+            at: self.at(),
+            delivery: self.delivery(),
+            prior: self.prior(),
+            origin: self.origin(),
+            replay_of: self.replay_of(),
+            refusal,
+        })
+    }
+}
+
+/// Names of sources met so far, so that a record read back allocates none.
+#[derive(Debug, Default)]
+pub(super) struct Sources(Vec<SourceName>);
+
+impl Sources {
+    /// More than a configuration has; beyond it names are simply made anew.
+    const KEPT_MAX: usize = 64;
+
+    fn get(&mut self, name: &str) -> SourceName {
+        if let Some(known) = self.0.iter().find(|known| known.as_str() == name) {
+            return known.clone();
+        }
+        let new = SourceName::new(name);
+        if self.0.len() < Self::KEPT_MAX {
+            self.0.push(new.clone());
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

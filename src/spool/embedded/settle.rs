@@ -1,0 +1,211 @@
+//! Taking deliveries and ending leases, as callers do it.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::damage;
+use super::fetch::{self, Got, Want};
+use super::inbox::Command;
+use super::lease::Delivery;
+use super::record::{Record, Sources};
+use super::{Shared, lock};
+use crate::clock::Timestamp;
+use crate::event::DestinationName;
+use crate::spool::{Lane, Lease, Refusal, SettleError, Settlement, StoreFault};
+
+/// Longest nap of a waiting lease while something waits for a time to come. The clock may jump, or
+/// be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Takes what is due, waiting for the first. Leases are taken and handed over between two awaits,
+/// so a call that is dropped has taken none.
+pub(super) async fn lease(
+    shared: &Arc<Shared>,
+    to: &DestinationName,
+    max: usize,
+    wait: Duration,
+) -> Result<Vec<Lease>, StoreFault> {
+    // No deadline when the wait reaches beyond the end of time.
+    let deadline = Instant::now().checked_add(wait);
+    let (line, changed) = {
+        let mut state = lock(&shared.state);
+        let line = state.line(to);
+        (line, Arc::clone(&state.lines[line].changed))
+    };
+    loop {
+        let mut changed = pin!(changed.notified());
+        // From here on a change wakes us, also one between the look and the wait.
+        changed.as_mut().enable();
+        shared.check()?;
+        if max == 0 || lock(&shared.state).closed {
+            return Ok(Vec::new());
+        }
+        read_ahead(shared, line, max).await?;
+        let now = shared.clock.now();
+        let due = {
+            let mut state = lock(&shared.state);
+            if state.closed {
+                return Ok(Vec::new());
+            }
+            state.expire(line, now);
+            let leases = state.take(line, max, now.after(shared.settings.lease_for));
+            if !leases.is_empty() {
+                return Ok(leases);
+            }
+            state.lines[line].next_moment().map(|due| due.since(now))
+        };
+        let left =
+            deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+        if left.is_zero() {
+            return Ok(Vec::new());
+        }
+        let nap = due.map_or(left, |due| due.clamp(Duration::from_millis(1), LOOK_AGAIN));
+        // Elapsed or woken, the next look decides.
+        let _woken = timeout(nap.min(left), changed).await;
+    }
+}
+
+/// Reads until `max` deliveries are ready or nothing more is to be read.
+async fn read_ahead(shared: &Arc<Shared>, line: usize, max: usize) -> Result<(), StoreFault> {
+    let reading = Arc::clone(&lock(&shared.state).lines[line].reading);
+    let mut sources = reading.lock_owned().await;
+    loop {
+        let want = {
+            let mut state = lock(&shared.state);
+            let now = shared.clock.now();
+            state.expire(line, now);
+            fetch::plan(&mut state, line, max, now)
+        };
+        let Some(want) = want else { return Ok(()) };
+        let got = if want.is_fresh() {
+            read(shared, want, &mut sources)?
+        } else {
+            let shared = Arc::clone(shared);
+            let work = move || {
+                let got = read(&shared, want, &mut sources);
+                (got, sources)
+            };
+            let (got, back) = tokio::task::spawn_blocking(work).await.map_err(|error| {
+                StoreFault { doing: "reading deliveries".to_owned(), cause: error.to_string() }
+            })?;
+            sources = back;
+            got?
+        };
+        fetch::take_in(&mut lock(&shared.state), line, got);
+    }
+}
+
+/// Reads, and sets aside what is damaged.
+fn read(shared: &Shared, want: Want, sources: &mut Sources) -> Result<Got, StoreFault> {
+    let got = fetch::read(want, sources).inspect_err(|fault| shared.fail(fault.clone()))?;
+    for found in &got.damage {
+        damage::report(shared, found).inspect_err(|fault| shared.fail(fault.clone()))?;
+    }
+    Ok(got)
+}
+
+/// Reads the first unread delivery of each line, so that its age is known.
+pub(super) async fn look_at_the_oldest(shared: &Arc<Shared>) -> Result<(), StoreFault> {
+    let lines = lock(&shared.state).lines.len();
+    for line in 0..lines {
+        read_ahead(shared, line, usize::MAX).await?;
+    }
+    Ok(())
+}
+
+/// Ends a lease. What goes to disk is on its way once this was polled.
+pub(super) async fn settle(
+    shared: &Arc<Shared>,
+    lease: Lease,
+    settlement: Settlement,
+) -> Result<(), SettleError> {
+    shared.check()?;
+    let waits = begin(shared, &lease, settlement)?;
+    match waits {
+        None => Ok(()),
+        Some(answered) => answered.await.unwrap_or_else(|_gone| Err(shared.gone().into())),
+    }
+}
+
+type Answered = oneshot::Receiver<Result<(), SettleError>>;
+
+fn begin(
+    shared: &Shared,
+    lease: &Lease,
+    settlement: Settlement,
+) -> Result<Option<Answered>, SettleError> {
+    let now = shared.clock.now();
+    let mut state = lock(&shared.state);
+    let held = state.hold_of(lease, now)?;
+    let line = held.line;
+    match settlement {
+        Settlement::Delivered => {
+            state.delivered(lease.token);
+            Ok(None)
+        }
+        Settlement::PutBack => {
+            if let Some((delivery, line)) = state.release(lease.token) {
+                state.lines[line].put_back(delivery);
+            }
+            state.lines[line].changed.notify_waiters();
+            Ok(None)
+        }
+        Settlement::RetryAt(due) if due.since(now) <= shared.settings.park_beyond => {
+            state.retry(lease.token, due);
+            state.lines[line].changed.notify_waiters();
+            Ok(None)
+        }
+        Settlement::RetryAt(due) => {
+            let record = moved(&held.delivery, due, 1, None);
+            state.settle_slowly(lease.token);
+            let bytes = record.encoded_len();
+            let (answer, answered) = oneshot::channel();
+            drop(state);
+            shared
+                .inbox
+                .settle(Command::Park { token: lease.token, line, record, answer }, bytes)?;
+            Ok(Some(answered))
+        }
+        Settlement::DeadLetter(refusal) => {
+            let attempted = u32::from(refusal.cause.attempted());
+            let record = moved(&held.delivery, now, attempted, Some(refusal));
+            state.settle_slowly(lease.token);
+            let bytes = record.encoded_len();
+            let (answer, answered) = oneshot::channel();
+            drop(state);
+            shared
+                .inbox
+                .settle(Command::Bury { token: lease.token, line, record, answer }, bytes)?;
+            Ok(Some(answered))
+        }
+    }
+}
+
+/// The record by which a delivery moves to another log.
+pub(super) fn moved(
+    delivery: &Delivery,
+    at: Timestamp,
+    attempts: u32,
+    refusal: Option<Refusal>,
+) -> Record {
+    let answer_max = Refusal::ANSWER_BYTES_MAX;
+    Record {
+        event: Arc::clone(&delivery.record.event),
+        dedupe: delivery.record.dedupe,
+        lane: Lane::Retry,
+        attempts: delivery.attempts.saturating_add(attempts),
+        at,
+        delivery: Some(delivery.id),
+        prior: Some(delivery.place.as_prior()),
+        origin: Some(delivery.origin),
+        replay_of: delivery.record.replay_of,
+        refusal: refusal.map(|refusal| Refusal {
+            answer: refusal.answer.slice(..refusal.answer.len().min(answer_max)),
+            ..refusal
+        }),
+    }
+}

@@ -1,0 +1,9 @@
+//! The contract on this store, and what only this store can meet: kills, torn tails, damage, disks
+//! that refuse.
+
+mod contract;
+mod damaged;
+mod failing;
+mod recovery;
+mod stage;
+mod torn;

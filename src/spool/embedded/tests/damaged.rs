@@ -1,0 +1,194 @@
+//! Damage is set aside and told; delivery goes on behind it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use super::stage::{Stage, refusal};
+use crate::event::EventId;
+use crate::spool::{Cause, Settlement, Spool};
+
+/// Flips one bit of a file.
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Where the record of an event lies in a file.
+fn find(path: &Path, id: EventId) -> usize {
+    let bytes = fs::read(path).unwrap();
+    bytes.windows(16).position(|window| window == id.to_bytes()).unwrap() - 104
+}
+
+/// Three commits of keyed events in one segment, the spool closed or killed.
+async fn three(kill: bool) -> (Stage, Vec<EventId>) {
+    let mut stage = Stage::new();
+    let mut ids = Vec::new();
+    for key in 0..3 {
+        ids.extend(stage.store(vec![stage.keyed(key, &["a", "b"])]).await);
+    }
+    if kill {
+        stage.kill();
+    } else {
+        stage.close().await;
+    }
+    (stage, ids)
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_set_aside_and_its_key_is_free() {
+    for kill in [true, false] {
+        let (mut stage, ids) = three(kill).await;
+        let log = stage.files("log", ".seg").remove(0);
+        flip(&log, find(&log, ids[1]) + 130);
+        for round in 0..3 {
+            stage.open().unwrap();
+            for name in ["a", "b"] {
+                let found = stage.ids(name).await;
+                assert_eq!(found, BTreeSet::from([ids[0], ids[2]]), "{name} {round} {kill}");
+            }
+            // Told once: when it is met.
+            let stats = stage.stats().await;
+            assert_eq!(stats.damaged_records, u64::from(round == 0), "{round} {kill}");
+            assert_eq!(stage.files("quarantine", ".bytes").len(), 1);
+            stage.close().await;
+        }
+        stage.open().unwrap();
+        // The caller who repeats it is not told that it is there.
+        stage.store(vec![stage.keyed(1, &["a"])]).await;
+        assert!(stage.try_append(vec![stage.keyed(0, &["a"])]).await.is_ok_and(|answers| {
+            matches!(answers[..], [crate::spool::Appended::Duplicate { of, .. }] if of == ids[0])
+        }));
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_goes_bad_while_the_store_is_open_is_set_aside_too() {
+    let stage = Stage::new();
+    let mut ids = Vec::new();
+    for key in 0..3 {
+        ids.extend(stage.store(vec![stage.keyed(key, &["a", "b"])]).await);
+    }
+    let log = stage.files("log", ".seg").remove(0);
+    let at = find(&log, ids[1]) + 40;
+    use std::os::unix::fs::FileExt;
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .write_all_at(&[0xff], at as u64)
+        .unwrap();
+    for name in ["a", "b"] {
+        assert_eq!(stage.ids(name).await, BTreeSet::from([ids[0], ids[2]]));
+    }
+    let stats = stage.stats().await;
+    assert_eq!((stats.damaged_records, stats.flow.removed), (1, 2));
+    stage.store(vec![stage.keyed(1, &["a"])]).await;
+}
+
+#[tokio::test]
+async fn damage_to_what_was_delivered_costs_nobody_anything() {
+    let mut stage = Stage::new();
+    let ids = stage.store(vec![stage.keyed(0, &["a"])]).await;
+    let later = stage.store(vec![stage.keyed(1, &["a"])]).await;
+    let leases = stage.lease_all("a").await;
+    stage.deliver(leases.into_values().filter(|lease| lease.event.id == ids[0])).await;
+    stage.close().await;
+    let log = stage.files("log", ".seg").remove(0);
+    flip(&log, find(&log, ids[0]) + 60);
+    stage.open().unwrap();
+    assert_eq!(stage.ids("a").await, later.into_iter().collect());
+    let again = stage.try_append(vec![stage.keyed(0, &["a"])]).await.unwrap();
+    assert!(matches!(again[..], [crate::spool::Appended::Duplicate { of, .. }] if of == ids[0]));
+}
+
+#[tokio::test]
+async fn one_header_is_enough_and_without_both_the_file_is_set_aside() {
+    let (mut stage, ids) = three(false).await;
+    let log = stage.files("log", ".seg").remove(0);
+    flip(&log, 30);
+    stage.open().unwrap();
+    assert_eq!(stage.ids("a").await, ids.iter().copied().collect());
+    stage.close().await;
+    flip(&log, 4096 + 30);
+    stage.open().unwrap();
+    assert_eq!(stage.ids("a").await, BTreeSet::new());
+    assert_eq!(stage.stats().await.damaged_records, 3);
+    assert_eq!(stage.files("quarantine", ".seg").len(), 1);
+    // Its keys are free, and its sequences are not used again.
+    let again = stage.store((0..3).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    stage.close_and_reopen().await;
+    assert_eq!(stage.ids("a").await, again.into_iter().collect());
+}
+
+#[tokio::test]
+async fn lost_acknowledgements_are_deliveries_made_again() {
+    let mut stage = Stage::new();
+    let ids = stage.store((0..4).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    let other = stage.store(vec![stage.keyed(9, &["b"])]).await;
+    let mut leases = stage.lease_all("a").await;
+    let mut take = |id| leases.remove(&id).unwrap();
+    stage.deliver([take(ids[0])]).await;
+    stage.settle(take(ids[1]), Settlement::DeadLetter(refusal(Cause::Refused))).await;
+    let retry_at = stage.clock.now().after(super::stage::HOUR);
+    stage.settle(take(ids[2]), Settlement::RetryAt(retry_at)).await;
+    stage.close().await;
+    for ack in stage.files("log", ".ack") {
+        let mut bytes = fs::read(&ack).unwrap();
+        bytes.iter_mut().skip(512).for_each(|byte| *byte ^= 0x55);
+        fs::write(ack, bytes).unwrap();
+    }
+    stage.open().unwrap();
+    // What is a letter or parked is not delivered as well, and nobody gets what is another's.
+    assert_eq!(stage.ids("a").await, BTreeSet::from([ids[0], ids[3]]));
+    assert_eq!(stage.ids("b").await, other.into_iter().collect());
+    let stats = stage.stats().await;
+    let a = &stats.destinations[0];
+    assert_eq!((a.in_flight, a.retrying, a.dead), (2, 1, 1));
+    assert_eq!(stage.spool().dead(None, 9).await.unwrap()[0].event.id, ids[1]);
+}
+
+#[tokio::test]
+async fn a_damaged_letter_is_set_aside_and_the_others_are_listed() {
+    let mut stage = Stage::new();
+    let mut ids = Vec::new();
+    for key in 0..3 {
+        ids.extend(stage.store(vec![stage.keyed(key, &["a"])]).await);
+        let lease = stage.lease("a", 1).await.remove(0);
+        stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+    }
+    stage.close_and_reopen().await;
+    let dead = stage.files("dead", ".seg").remove(0);
+    flip(&dead, find(&dead, ids[1]) + 20);
+    stage.kill_and_reopen();
+    for _ in 0..2 {
+        let letters = stage.spool().dead(None, 9).await.unwrap();
+        let found: Vec<EventId> = letters.iter().map(|letter| letter.event.id).collect();
+        assert_eq!(found, [ids[0], ids[2]]);
+        let stats = stage.stats().await;
+        assert_eq!((stats.damaged_records, stats.destinations[0].dead), (1, 2));
+    }
+}
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_in_a_log_loses_at_most_one_record() {
+    let (mut stage, ids) = three(false).await;
+    let log = stage.files("log", ".seg").remove(0);
+    let whole = fs::read(&log).unwrap();
+    let start = find(&log, ids[0]);
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let origin = stage.settings.path.clone();
+    for at in (start..end).step_by(41) {
+        let copy = copies.path().join(at.to_string());
+        super::stage::copy(&origin, &copy);
+        stage.settings.path = copy;
+        flip(&stage.files("log", ".seg")[0], at);
+        stage.open().unwrap();
+        let found = stage.ids("a").await;
+        assert!(found.len() >= 2 && found.iter().all(|id| ids.contains(id)), "byte {at}");
+        stage.kill();
+        fs::remove_dir_all(&stage.settings.path).unwrap();
+    }
+}

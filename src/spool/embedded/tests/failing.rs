@@ -1,0 +1,195 @@
+//! Disks that refuse: no room is answered and ends by itself, anything else is a fault.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::time::timeout;
+
+use super::super::files::rigged::{Call, Failure};
+use super::stage::{HOUR, Stage, refusal, to};
+use crate::spool::{AppendError, Cause, SettleError, Settlement, Spool};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const fn once(call: Call, path: &'static str, error: Errno) -> Failure {
+    Failure { call, path, skip: 0, times: 1, error }
+}
+
+const ALWAYS: u32 = u32::MAX;
+
+/// Of segments.
+fn writes_and_syncs(stage: &Stage) -> usize {
+    let calls = stage.rig.calls();
+    let of_segment = calls.iter().filter(|(call, path)| {
+        matches!(call, Call::Write | Call::Sync) && path.to_string_lossy().ends_with(".spare")
+    });
+    of_segment.count()
+}
+
+#[tokio::test]
+async fn a_failed_write_or_sync_is_a_fault_and_is_not_tried_again() {
+    for call in [Call::Write, Call::Sync] {
+        let mut stage = Stage::new();
+        let kept = stage.store(vec![stage.keyed(1, &["a"])]).await;
+        assert!(writes_and_syncs(&stage) > 0);
+        let faulted = stage.spool().faulted();
+        // By the name it was opened with: a spare becomes a segment by a rename.
+        stage.rig.fail(once(call, ".spare", Errno::IO));
+        let answer = stage.try_append(vec![stage.keyed(2, &["a"])]).await;
+        assert!(matches!(answer, Err(AppendError::Fault(_))), "{call:?} {answer:?}");
+        let fault = timeout(PATIENCE, faulted).await.expect("it tells");
+        assert!(fault.to_string().contains("log/"), "{fault}");
+        let calls = writes_and_syncs(&stage);
+        let again = stage.try_append(vec![stage.keyed(3, &["a"])]).await;
+        assert!(matches!(again, Err(AppendError::Fault(_))), "{call:?}");
+        assert!(stage.spool().lease(&to("a"), 1, HOUR).await.is_err(), "{call:?}");
+        assert!(stage.spool().stats().await.is_err(), "{call:?}");
+        assert!(stage.spool().close().await.is_err(), "{call:?}");
+        assert_eq!(writes_and_syncs(&stage), calls, "something was tried again after {call:?}");
+        stage.rig.mend();
+        stage.kill_and_reopen();
+        assert!(stage.ids("a").await.contains(&kept[0]), "{call:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_room_at_a_write_refuses_the_batch_whole() {
+    let mut stage = Stage::new();
+    let mut kept = stage.store(vec![stage.keyed(1, &["a"])]).await;
+    stage.rig.fail(once(Call::Write, ".seg", Errno::NOSPC));
+    stage.rig.fail(once(Call::Write, ".spare", Errno::NOSPC));
+    let refused = (10..20).map(|key| stage.keyed(key, &["a"])).collect();
+    let answer = stage.try_append(refused).await;
+    assert!(matches!(answer, Err(AppendError::Full { .. })), "{answer:?}");
+    assert!(stage.stats().await.full);
+    stage.rig.mend();
+    // Its keys are not taken, and equally long records follow where its leftovers were.
+    kept.extend(stage.store((10..20).map(|key| stage.keyed(key, &["a"])).collect()).await);
+    assert!(!stage.stats().await.full);
+    stage.kill();
+    stage.forget_notes();
+    stage.open().unwrap();
+    assert_eq!(stage.ids("a").await, kept.into_iter().collect::<BTreeSet<_>>());
+    assert_eq!(stage.stats().await.damaged_records, 0);
+}
+
+#[tokio::test]
+async fn a_repeat_is_answered_while_there_is_no_room() {
+    let stage = Stage::new();
+    let first = stage.store(vec![stage.keyed(1, &["a"])]).await;
+    stage.rig.fail(Failure { times: ALWAYS, ..once(Call::Write, "log/", Errno::NOSPC) });
+    let answer = stage.try_append(vec![stage.keyed(2, &["a"])]).await;
+    assert!(matches!(answer, Err(AppendError::Full { .. })), "{answer:?}");
+    let answer = stage.try_append(vec![stage.keyed(1, &["a"])]).await.unwrap();
+    assert!(matches!(answer[..], [crate::spool::Appended::Duplicate { of, .. }] if of == first[0]));
+}
+
+#[tokio::test]
+async fn a_retry_without_room_waits_in_memory_and_a_letter_is_tried_again() {
+    let stage = Stage::new();
+    stage.store(vec![stage.keyed(1, &["a"]), stage.keyed(2, &["a"])]).await;
+    let mut leases = stage.lease("a", 2).await;
+    for dir in ["retry/", "dead/", ".spare"] {
+        stage.rig.fail(Failure { times: ALWAYS, ..once(Call::Write, dir, Errno::NOSPC) });
+        stage.rig.fail(Failure { times: ALWAYS, ..once(Call::Create, dir, Errno::NOSPC) });
+    }
+    let now = stage.clock.now();
+    stage.settle(leases.remove(0), Settlement::RetryAt(now.after(HOUR))).await;
+    let letter = Settlement::DeadLetter(refusal(Cause::Refused));
+    let answer = stage.spool().settle(leases.remove(0), letter).await;
+    assert!(matches!(answer, Err(SettleError::LeaseLost)), "{answer:?}");
+    let stats = stage.stats().await;
+    assert_eq!((stats.destinations[0].retrying, stats.destinations[0].dead), (2, 0));
+    stage.rig.mend();
+    stage.clock.advance(HOUR);
+    let leases = stage.lease("a", 2).await;
+    assert_eq!(leases.len(), 2);
+    for lease in leases {
+        stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+    }
+    assert_eq!(stage.stats().await.destinations[0].dead, 2);
+}
+
+#[tokio::test]
+async fn acknowledgements_without_room_are_written_later() {
+    let mut stage = Stage::new();
+    stage.rig.fail(Failure { times: ALWAYS, ..once(Call::Create, ".ack", Errno::NOSPC) });
+    stage.store(vec![stage.keyed(1, &["a"])]).await;
+    let lease = stage.lease("a", 1).await.remove(0);
+    stage.deliver([lease]).await;
+    while !stage
+        .rig
+        .calls()
+        .iter()
+        .any(|(call, path)| *call == Call::Create && path.to_string_lossy().ends_with(".ack"))
+    {
+        tokio::task::yield_now().await;
+    }
+    stage.stats().await;
+    stage.rig.mend();
+    stage.close_and_reopen().await;
+    assert_eq!(stage.stats().await.flow.recovered, 0);
+}
+
+#[tokio::test]
+async fn a_full_store_recovers_by_itself_and_reads_on_meanwhile() {
+    let mut stage = Stage::new();
+    let body = [b'x'; 4000];
+    let mut stored = BTreeSet::new();
+    loop {
+        let events: Vec<_> = (0..5).map(|_| stage.event(&body, &["a"])).collect();
+        let ids: Vec<_> = events.iter().map(|new| new.event.id).collect();
+        match stage.try_append(events).await {
+            Ok(_) => stored.extend(ids),
+            Err(AppendError::Full { used_bytes, limit_bytes }) => {
+                assert!(used_bytes <= limit_bytes);
+                break;
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+    // The reserve takes what is given up and what waits.
+    let mut leases = stage.lease_all("a").await;
+    assert_eq!(leases.keys().copied().collect::<BTreeSet<_>>(), stored);
+    let (_, dead) = leases.pop_first().unwrap();
+    stage.settle(dead, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+    let (_, parked) = leases.pop_first().unwrap();
+    let retry_at = stage.clock.now().after(HOUR);
+    stage.settle(parked, Settlement::RetryAt(retry_at)).await;
+    stage.deliver(leases.into_values()).await;
+    let stored = timeout(PATIENCE, async {
+        loop {
+            let answer = stage.try_append(vec![stage.event(&body, &["a"])]).await;
+            match answer {
+                Ok(answer) => return answer,
+                Err(AppendError::Full { .. }) => tokio::task::yield_now().await,
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+    });
+    assert_eq!(stored.await.expect("room comes by itself").len(), 1);
+    stage.close_and_reopen().await;
+    let stats = stage.stats().await;
+    assert_eq!((stats.flow.recovered, stats.destinations[0].dead), (2, 1));
+    assert!(stats.used_bytes <= stats.limit_bytes);
+}
+
+#[tokio::test]
+async fn room_that_others_took_is_no_room() {
+    let stage = Stage::new();
+    stage.rig.set_free(Some(1000));
+    let body = [b'x'; 10_000];
+    let full = timeout(PATIENCE, async {
+        loop {
+            match stage.try_append((0..8).map(|_| stage.event(&body, &["a"])).collect()).await {
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    });
+    let full = full.await.expect("two files at most were there");
+    assert!(matches!(full, AppendError::Full { used_bytes, .. } if used_bytes < 1 << 19), "{full}");
+    stage.rig.set_free(None);
+    stage.store(vec![stage.event(&body, &["a"])]).await;
+}

@@ -1,0 +1,212 @@
+//! A spool with nothing on disk: the whole contract, for tests and the simulation.
+//!
+//! What a real store would have written lies on a [`Disk`], which outlives the [`Memory`] that
+//! uses it: dropping a spool without [`Spool::close`] is a kill, and opening its disk again is the
+//! recovery. `Delivered` reaches the disk late, as it does on the embedded store, so that a kill
+//! forgets the last ones. [`Batch::request`] is not looked at: no clause says what it does yet.
+
+mod claims;
+mod line;
+mod shelf;
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use self::shelf::Shelf;
+use super::{
+    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, SettleError, Settlement, Spool,
+    SpoolFuture, SpoolStats, StoreFault,
+};
+use crate::clock::Clock;
+use crate::event::DestinationName;
+
+/// Longest nap of a waiting lease while something waits for a time to come. The handed-in clock
+/// may be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Bounds of a [`Memory`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Bytes of deliveries and dead letters together, beyond which appends are refused.
+    pub limit_bytes: u64,
+    /// Bytes of dead letters, beyond which the oldest are dropped.
+    pub dead_bytes_max: u64,
+    /// Dedupe keys, beyond which those that end first are forgotten.
+    pub keys_max: usize,
+    /// How long a lease lasts.
+    pub lease_for: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limit_bytes: 256 << 20,
+            dead_bytes_max: 64 << 20,
+            keys_max: 1 << 20,
+            lease_for: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What survives a kill; clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct Disk(Arc<Mutex<Shelf>>);
+
+/// The spool in memory.
+#[derive(Debug)]
+pub struct Memory {
+    disk: Disk,
+    /// Which opening of the disk this is; an older one may not touch it any more.
+    opening: u64,
+    settings: Settings,
+    clock: Clock,
+    changed: Notify,
+}
+
+impl Memory {
+    /// A spool on a disk of its own.
+    #[must_use]
+    pub fn new(settings: Settings, clock: Clock) -> Self {
+        Self::open(&Disk::default(), settings, clock)
+    }
+
+    /// Opens `disk` as after a kill, or after a close if it was closed. A spool that still has it
+    /// open loses it, and answers with a fault from then on.
+    #[must_use]
+    pub fn open(disk: &Disk, settings: Settings, clock: Clock) -> Self {
+        // A panic while the disk was held is a bug of ours, but what lies there is as good as
+        // what a kill leaves behind.
+        let mut shelf = disk.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let opening = shelf.recover();
+        drop(shelf);
+        Self { disk: disk.clone(), opening, settings, clock, changed: Notify::new() }
+    }
+
+    /// The disk, if it is still this spool's.
+    fn shelf(&self, doing: &str) -> Result<MutexGuard<'_, Shelf>, StoreFault> {
+        let fault = |cause: &str| StoreFault { doing: doing.to_owned(), cause: cause.to_owned() };
+        let mut shelf = self.disk.0.lock().map_err(|_poisoned| fault("a writer panicked"))?;
+        if shelf.opening() != self.opening {
+            return Err(fault("the disk was opened anew"));
+        }
+        shelf.sync_acks(self.clock.now());
+        Ok(shelf)
+    }
+
+    fn append_now(&self, batch: Batch) -> Result<Vec<Appended>, AppendError> {
+        let answers =
+            self.shelf("storing events")?.append(batch, &self.settings, self.clock.now())?;
+        self.changed.notify_waiters();
+        Ok(answers)
+    }
+
+    /// Takes what is due, or says when to look again.
+    fn take(&self, to: &DestinationName, max: usize) -> Result<Taken, StoreFault> {
+        let now = self.clock.now();
+        let mut shelf = self.shelf("leasing")?;
+        if shelf.is_closed() || max == 0 {
+            return Ok(Taken::Leases(Vec::new()));
+        }
+        let leases = shelf.lease(to, max, now, now.after(self.settings.lease_for));
+        if leases.is_empty() {
+            return Ok(Taken::Nothing(shelf.next_due(to).map(|due| due.since(now))));
+        }
+        Ok(Taken::Leases(leases))
+    }
+
+    /// Leases are taken and handed over between two awaits, so a dropped call has taken none.
+    async fn lease_within(
+        &self,
+        to: &DestinationName,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Lease>, StoreFault> {
+        // No deadline when the wait reaches beyond the end of time.
+        let deadline = Instant::now().checked_add(wait);
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on a change wakes us, also one between the look and the wait.
+            changed.as_mut().enable();
+            let due = match self.take(to, max)? {
+                Taken::Leases(leases) => return Ok(leases),
+                Taken::Nothing(due) => due,
+            };
+            let left =
+                deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return Ok(Vec::new());
+            }
+            let nap = due.map_or(left, |due| due.clamp(Duration::from_millis(1), LOOK_AGAIN));
+            // Elapsed or woken, the next look decides.
+            let _woken = timeout(nap.min(left), changed).await;
+        }
+    }
+
+    fn settle_now(&self, lease: &Lease, settlement: Settlement) -> Result<(), SettleError> {
+        let now = self.clock.now();
+        self.shelf("settling")?.settle(lease, settlement, now, &self.settings)?;
+        self.changed.notify_waiters();
+        Ok(())
+    }
+
+    fn replay_now(&self, ids: &[DeliveryId]) -> Result<usize, AppendError> {
+        let found = self.shelf("replaying")?.replay(ids)?;
+        self.changed.notify_waiters();
+        Ok(found)
+    }
+}
+
+enum Taken {
+    Leases(Vec<Lease>),
+    /// Nothing is due, and what will be by the clock alone is so after this time.
+    Nothing(Option<Duration>),
+}
+
+impl Spool for Memory {
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+        Box::pin(async move { self.append_now(batch) })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        max: usize,
+        wait: Duration,
+    ) -> SpoolFuture<'a, Vec<Lease>> {
+        Box::pin(self.lease_within(to, max, wait))
+    }
+
+    fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {
+        Box::pin(async move { self.settle_now(&lease, settlement) })
+    }
+
+    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
+        Box::pin(async move { Ok(self.shelf("listing dead letters")?.dead(after, max)) })
+    }
+
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+        Box::pin(async move { self.replay_now(ids) })
+    }
+
+    fn stats(&self) -> SpoolFuture<'_, SpoolStats> {
+        Box::pin(async move {
+            let now = self.clock.now();
+            Ok(self.shelf("counting")?.stats(&self.settings, now))
+        })
+    }
+
+    fn close(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(async move {
+            self.shelf("closing")?.close();
+            self.changed.notify_waiters();
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

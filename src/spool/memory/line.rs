@@ -1,0 +1,93 @@
+//! The deliveries owed to one destination, in the order they are taken.
+
+use std::collections::BTreeSet;
+
+use super::shelf::{Delivery, State};
+use crate::clock::Timestamp;
+use crate::event::DestinationName;
+use crate::spool::{DestinationStats, Lane};
+
+/// Numbers of deliveries; [`super::shelf::Shelf`] has the deliveries themselves.
+#[derive(Debug, Default)]
+pub(super) struct Line {
+    live: BTreeSet<u64>,
+    backlog: BTreeSet<u64>,
+    /// By when they are due.
+    retry: BTreeSet<(Timestamp, u64)>,
+    /// By when the hold ends.
+    held: BTreeSet<(Timestamp, u64)>,
+    /// All of the above, by acceptance.
+    open: BTreeSet<(Timestamp, u64)>,
+    pub(super) dead: u64,
+}
+
+impl Line {
+    /// A line without deliveries, as a recovery finds it before it enters them.
+    pub(super) fn of_dead(dead: u64) -> Self {
+        Self { dead, ..Self::default() }
+    }
+
+    /// Enters a delivery where its state and lane say.
+    pub(super) fn enter(&mut self, number: u64, delivery: &Delivery) {
+        self.open.insert((delivery.event.accepted_at, number));
+        match (&delivery.state, delivery.lane) {
+            (State::Delivered, _) => {
+                self.open.remove(&(delivery.event.accepted_at, number));
+            }
+            (State::Held { until, .. }, _) => {
+                self.held.insert((*until, number));
+            }
+            (State::Waiting, Lane::Live) => {
+                self.live.insert(number);
+            }
+            (State::Waiting, Lane::Backlog) => {
+                self.backlog.insert(number);
+            }
+            (State::Waiting, Lane::Retry) => {
+                self.retry.insert((delivery.due, number));
+            }
+        }
+    }
+
+    /// Ends the hold of a delivery; where it goes from there is the caller's to say.
+    pub(super) fn release(&mut self, number: u64, until: Timestamp, accepted_at: Timestamp) {
+        self.held.remove(&(until, number));
+        self.open.remove(&(accepted_at, number));
+    }
+
+    /// The next to be sent: fresh ones first, so that an outage's leftovers do not delay them.
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<u64> {
+        if let Some(number) = self.live.pop_first() {
+            return Some(number);
+        }
+        if self.retry.first().is_some_and(|(due, _)| *due <= now) {
+            return self.retry.pop_first().map(|(_, number)| number);
+        }
+        self.backlog.pop_first()
+    }
+
+    /// A delivery whose hold has ended by itself.
+    pub(super) fn pop_expired(&mut self, now: Timestamp) -> Option<u64> {
+        let (until, _) = self.held.first()?;
+        if *until > now { None } else { self.held.pop_first().map(|(_, number)| number) }
+    }
+
+    pub(super) fn stats(&self, name: &DestinationName) -> DestinationStats {
+        DestinationStats {
+            name: name.clone(),
+            live: self.live.len() as u64,
+            backlog: self.backlog.len() as u64,
+            retrying: self.retry.len() as u64,
+            in_flight: self.held.len() as u64,
+            dead: self.dead,
+            oldest: self.open.first().map(|(accepted_at, _)| *accepted_at),
+        }
+    }
+
+    /// When the next becomes due by the clock alone.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        let retry = self.retry.first().map(|(due, _)| *due);
+        let held = self.held.first().map(|(until, _)| *until);
+        retry.into_iter().chain(held).min()
+    }
+}

@@ -1,0 +1,395 @@
+//! What a [`Disk`](super::Disk) holds, and the sums over it. Knows no clock: `now` is handed in.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Settings;
+use super::claims::{Claimed, Claims, inside};
+use super::line::Line;
+use crate::clock::Timestamp;
+use crate::event::{DestinationName, Event, EventId, Fingerprint};
+use crate::spool::{
+    AppendError, Appended, Batch, DeadLetter, DeliveryId, Flow, Lane, Lease, NewEvent, Refusal,
+    SettleError, Settlement, SpoolStats,
+};
+
+/// Counted for a delivery besides its bytes; about what its entries here take.
+const OVERHEAD_BYTES: u64 = 256;
+
+/// How late an acknowledgement reaches the disk, as on the embedded store.
+const ACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// Acknowledgements that wait to be noted.
+const ACKS_MAX: usize = 4096;
+
+/// One event owed to one destination.
+#[derive(Debug)]
+pub(super) struct Delivery {
+    pub(super) to: DestinationName,
+    pub(super) event: Arc<Event>,
+    claimed: Option<Claimed>,
+    bytes: u64,
+    attempts: u32,
+    pub(super) lane: Lane,
+    pub(super) due: Timestamp,
+    replay_of: Option<DeliveryId>,
+    pub(super) state: State,
+}
+
+#[derive(Debug)]
+pub(super) enum State {
+    Waiting,
+    Held {
+        until: Timestamp,
+        token: u64,
+    },
+    /// Settled, which the disk does not know yet.
+    Delivered,
+}
+
+/// A dead letter and what a replay needs.
+#[derive(Debug)]
+struct Buried {
+    letter: DeadLetter,
+    claimed: Option<Claimed>,
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Shelf {
+    opening: u64,
+    closed: bool,
+    sequence: u64,
+    deliveries: BTreeMap<u64, Delivery>,
+    dead: BTreeMap<u64, Buried>,
+    claims: Claims,
+    lines: BTreeMap<DestinationName, Line>,
+    unsynced: VecDeque<(Timestamp, u64)>,
+    used_bytes: u64,
+    dead_bytes: u64,
+    /// A batch was refused for want of room, and none was made since.
+    full: bool,
+    flow: Flow,
+}
+
+impl Shelf {
+    /// Which opening the disk is in.
+    pub(super) const fn opening(&self) -> u64 {
+        self.opening
+    }
+
+    pub(super) const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Begins a new opening: holds are gone, and so is what the disk had not been told.
+    pub(super) fn recover(&mut self) -> u64 {
+        self.opening += 1;
+        (self.closed, self.full) = (false, false);
+        self.unsynced.clear();
+        let dead: Vec<(DestinationName, u64)> =
+            self.lines.iter().map(|(name, line)| (name.clone(), line.dead)).collect();
+        self.lines = dead.into_iter().map(|(name, dead)| (name, Line::of_dead(dead))).collect();
+        self.used_bytes = self.dead_bytes;
+        self.flow = Flow { recovered: self.deliveries.len() as u64, ..Flow::default() };
+        for (number, delivery) in &mut self.deliveries {
+            delivery.state = State::Waiting;
+            delivery.lane = match delivery.lane {
+                Lane::Retry => Lane::Retry,
+                Lane::Live | Lane::Backlog => Lane::Backlog,
+            };
+            self.used_bytes += delivery.bytes;
+            self.lines.entry(delivery.to.clone()).or_default().enter(*number, delivery);
+        }
+        self.opening
+    }
+
+    /// Notes the acknowledgements that are old enough.
+    pub(super) fn sync_acks(&mut self, now: Timestamp) {
+        while let Some((at, number)) = self.unsynced.front() {
+            if !self.closed && now.since(*at) < ACK_WITHIN && self.unsynced.len() <= ACKS_MAX {
+                break;
+            }
+            self.deliveries.remove(number);
+            self.unsynced.pop_front();
+        }
+    }
+
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.sync_acks(Timestamp::EPOCH);
+    }
+
+    pub(super) fn append(
+        &mut self,
+        batch: Batch,
+        settings: &Settings,
+        now: Timestamp,
+    ) -> Result<Vec<Appended>, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        let answers = self.judge(&batch, now);
+        let events: Vec<(NewEvent, Appended)> = batch.events.into_iter().zip(answers).collect();
+        let bytes = events
+            .iter()
+            .filter(|(_, answer)| matches!(answer, Appended::Stored(_)))
+            .map(|(new, _)| size(&new.event) * new.to.len() as u64)
+            .sum();
+        let limit_bytes = settings.limit_bytes;
+        if bytes > limit_bytes {
+            return Err(AppendError::TooLarge { bytes, limit_bytes });
+        }
+        if bytes > 0 && self.used_bytes + bytes > limit_bytes {
+            self.full = true;
+            return Err(AppendError::Full { used_bytes: self.used_bytes, limit_bytes });
+        }
+        // Nothing was changed until here, and from here on nothing fails.
+        let mut answers = Vec::with_capacity(events.len());
+        for (new, answer) in events {
+            if let Appended::Stored(_) = answer {
+                self.store(new);
+            }
+            answers.push(answer);
+        }
+        self.claims.prune(now, settings.keys_max);
+        Ok(answers)
+    }
+
+    /// What becomes of each event, those before it in the batch considered.
+    fn judge(&self, batch: &Batch, now: Timestamp) -> Vec<Appended> {
+        let mut fresh: HashMap<_, (EventId, Fingerprint)> = HashMap::new();
+        let mut answers = Vec::with_capacity(batch.events.len());
+        for NewEvent { event, dedupe, .. } in &batch.events {
+            let first = dedupe.as_ref().and_then(|dedupe| {
+                let inside_batch = fresh
+                    .get(&(dedupe.key, dedupe.window))
+                    .filter(|(id, _)| inside(dedupe.window, *id, now));
+                inside_batch.copied().or_else(|| self.claims.get(dedupe, now))
+            });
+            answers.push(match first {
+                Some((of, fingerprint)) => Appended::Duplicate { of, fingerprint },
+                None => Appended::Stored(event.id),
+            });
+            if let (None, Some(dedupe)) = (first, dedupe) {
+                fresh.insert((dedupe.key, dedupe.window), (event.id, dedupe.fingerprint));
+            }
+        }
+        answers
+    }
+
+    fn store(&mut self, new: NewEvent) {
+        let seq = self.next();
+        let claimed = new
+            .dedupe
+            .as_ref()
+            .map(|dedupe| self.claims.put(dedupe, new.event.id, seq, new.to.len()));
+        for to in new.to {
+            self.flow.stored += 1;
+            self.enter(Delivery {
+                to,
+                claimed,
+                bytes: size(&new.event),
+                attempts: 0,
+                lane: new.lane,
+                due: Timestamp::EPOCH,
+                replay_of: None,
+                state: State::Waiting,
+                event: new.event.clone(),
+            });
+        }
+    }
+
+    fn enter(&mut self, delivery: Delivery) {
+        let number = self.next();
+        self.used_bytes += delivery.bytes;
+        self.lines.entry(delivery.to.clone()).or_default().enter(number, &delivery);
+        self.deliveries.insert(number, delivery);
+    }
+
+    const fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Takes up to `max` that are due, until then.
+    pub(super) fn lease(
+        &mut self,
+        to: &DestinationName,
+        max: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Vec<Lease> {
+        let mut leases = Vec::new();
+        let Some(line) = self.lines.get_mut(to) else { return leases };
+        expire(line, &mut self.deliveries, now);
+        while leases.len() < max
+            && let Some(number) = line.pop(now)
+        {
+            let Some(delivery) = self.deliveries.get_mut(&number) else { continue };
+            self.sequence += 1;
+            delivery.state = State::Held { until, token: self.sequence };
+            line.enter(number, delivery);
+            leases.push(Lease {
+                id: DeliveryId(number),
+                event: delivery.event.clone(),
+                attempts: delivery.attempts,
+                lane: delivery.lane,
+                until,
+                replay_of: delivery.replay_of,
+                token: self.sequence,
+            });
+        }
+        leases
+    }
+
+    /// When the next delivery to `to` becomes due by the clock alone.
+    pub(super) fn next_due(&self, to: &DestinationName) -> Option<Timestamp> {
+        self.lines.get(to)?.next_due()
+    }
+
+    pub(super) fn settle(
+        &mut self,
+        lease: &Lease,
+        settlement: Settlement,
+        now: Timestamp,
+        settings: &Settings,
+    ) -> Result<(), SettleError> {
+        let number = lease.id.0;
+        let delivery = self.deliveries.get_mut(&number).ok_or(SettleError::LeaseLost)?;
+        let line = self.lines.get_mut(&delivery.to).ok_or(SettleError::LeaseLost)?;
+        match delivery.state {
+            State::Held { until, token } if token == lease.token && now < until && !self.closed => {
+                line.release(number, until, delivery.event.accepted_at);
+            }
+            State::Held { .. } | State::Waiting | State::Delivered => {
+                return Err(SettleError::LeaseLost);
+            }
+        }
+        match settlement {
+            Settlement::Delivered => {
+                delivery.state = State::Delivered;
+                self.used_bytes -= delivery.bytes;
+                self.full = false;
+                self.flow.delivered += 1;
+                self.unsynced.push_back((now, number));
+            }
+            Settlement::RetryAt(due) => {
+                delivery.state = State::Waiting;
+                delivery.attempts = delivery.attempts.saturating_add(1);
+                (delivery.lane, delivery.due) = (Lane::Retry, due);
+                line.enter(number, delivery);
+            }
+            Settlement::PutBack => {
+                delivery.state = State::Waiting;
+                line.enter(number, delivery);
+            }
+            Settlement::DeadLetter(refusal) => self.bury(number, refusal, now, settings),
+        }
+        Ok(())
+    }
+
+    fn bury(&mut self, number: u64, mut refusal: Refusal, now: Timestamp, settings: &Settings) {
+        let Some(delivery) = self.deliveries.remove(&number) else { return };
+        refusal.answer.truncate(Refusal::ANSWER_BYTES_MAX);
+        let bytes = delivery.bytes + refusal.answer.len() as u64;
+        self.used_bytes = self.used_bytes - delivery.bytes + bytes;
+        self.dead_bytes += bytes;
+        self.flow.dead += 1;
+        self.line(&delivery.to).dead += 1;
+        self.claims.end(delivery.claimed);
+        let letter = DeadLetter {
+            id: DeliveryId(number),
+            to: delivery.to,
+            event: delivery.event,
+            attempts: delivery.attempts.saturating_add(u32::from(refusal.cause.attempted())),
+            died_at: now,
+            refusal,
+        };
+        self.dead.insert(number, Buried { letter, claimed: delivery.claimed, bytes });
+        while self.dead_bytes > settings.dead_bytes_max
+            && let Some(oldest) = self.dead.keys().next().copied()
+        {
+            tracing::warn!(delivery.id = oldest, "dead letters are over their cap, oldest dropped");
+            self.unbury(oldest);
+        }
+    }
+
+    /// Takes a letter off the shelf.
+    fn unbury(&mut self, number: u64) -> Option<Buried> {
+        let buried = self.dead.remove(&number)?;
+        self.used_bytes -= buried.bytes;
+        self.full = false;
+        self.dead_bytes -= buried.bytes;
+        self.line(&buried.letter.to).dead -= 1;
+        Some(buried)
+    }
+
+    fn line(&mut self, to: &DestinationName) -> &mut Line {
+        self.lines.entry(to.clone()).or_default()
+    }
+
+    pub(super) fn dead(&self, after: Option<DeliveryId>, max: usize) -> Vec<DeadLetter> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.0));
+        let letters = self.dead.range((from, Bound::Unbounded));
+        letters.take(max).map(|(_, buried)| buried.letter.clone()).collect()
+    }
+
+    pub(super) fn replay(&mut self, ids: &[DeliveryId]) -> Result<usize, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        let mut found = 0;
+        for id in ids {
+            let Some(Buried { letter, claimed, .. }) = self.unbury(id.0) else { continue };
+            found += 1;
+            self.flow.replayed += 1;
+            self.claims.revive(claimed);
+            self.enter(Delivery {
+                to: letter.to,
+                claimed,
+                bytes: size(&letter.event),
+                attempts: 0,
+                lane: Lane::Backlog,
+                due: Timestamp::EPOCH,
+                replay_of: Some(letter.id),
+                state: State::Waiting,
+                event: letter.event,
+            });
+        }
+        Ok(found)
+    }
+
+    pub(super) fn stats(&mut self, settings: &Settings, now: Timestamp) -> SpoolStats {
+        let mut destinations = Vec::with_capacity(self.lines.len());
+        for (name, line) in &mut self.lines {
+            expire(line, &mut self.deliveries, now);
+            destinations.push(line.stats(name));
+        }
+        SpoolStats {
+            destinations,
+            used_bytes: self.used_bytes,
+            limit_bytes: settings.limit_bytes,
+            flow: self.flow,
+            damaged_records: 0,
+            full: self.full,
+        }
+    }
+}
+
+/// Puts back in line what is held beyond its time.
+fn expire(line: &mut Line, deliveries: &mut BTreeMap<u64, Delivery>, now: Timestamp) {
+    while let Some(number) = line.pop_expired(now) {
+        if let Some(delivery) = deliveries.get_mut(&number) {
+            delivery.state = State::Waiting;
+            line.enter(number, delivery);
+        }
+    }
+}
+
+/// What one delivery of an event counts.
+fn size(event: &Event) -> u64 {
+    OVERHEAD_BYTES + (event.body.bytes().len() + event.target.len()) as u64
+}
