@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod metrics;
 pub mod schema;
 pub mod spool;
+pub mod sandbox;
