@@ -1,2 +1,5 @@
-//! The program.
-fn main() {}
+//! The program: runs the command line and returns its exit code.
+
+fn main() -> std::process::ExitCode {
+    beacon_relay::cli::run()
+}

@@ -1,0 +1,242 @@
+//! Wiring: open the spool, start the forwarders, open the doors; and all of it backwards to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::Clock;
+use crate::config::Plan;
+use crate::config::plan::{Admin, Server};
+use crate::forward::{Forwarder, Stop};
+use crate::http::receive::Door;
+use crate::http::status::Status;
+use crate::http::{self, admin, listener};
+use crate::intake::Intake;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+use crate::source::Source;
+use crate::spool::embedded::{self, Embedded};
+use crate::spool::{Spool, StoreFault};
+
+/// What settling may take beyond an attempt before a lease would return by itself.
+const SETTLE_MARGIN: Duration = Duration::from_secs(30);
+/// How often what the histograms gathered is put into their buckets.
+const UPKEEP_EVERY: Duration = Duration::from_secs(5);
+
+/// A running relay.
+pub struct Relay {
+    listen: SocketAddr,
+    admin_listen: SocketAddr,
+    spool: Arc<Embedded>,
+    status: Arc<Status>,
+    shutdown: Shutdown,
+    doors: TaskTracker,
+    forwarders: TaskTracker,
+    rest: TaskTracker,
+    server: Server,
+}
+
+/// Why a relay did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}, set by {setting}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The setting that names it.
+        setting: &'static str,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// The spool cannot be opened.
+    #[error("cannot open the spool: {0}")]
+    Spool(#[from] StoreFault),
+    /// Opening the spool panicked: a bug.
+    #[error("opening the spool broke off")]
+    Broken,
+}
+
+impl Relay {
+    /// Starts everything a plan asks for; returns when it takes events.
+    ///
+    /// # Errors
+    /// [`StartError`]; nothing is left running.
+    pub async fn start(plan: Plan, clock: Clock) -> Result<Self, StartError> {
+        let door = bind(plan.server.listen, "server.listen").await?;
+        let admin_door = bind(plan.admin.listen, "admin.listen").await?;
+        let listen = address(&door, plan.server.listen);
+        let admin_listen = address(&admin_door, plan.admin.listen);
+
+        let sources = plan.sources.into_iter();
+        let sources: Vec<Arc<Source>> =
+            sources.map(|one| Arc::new(Source::new(one, plan.server.depth_max))).collect();
+        let source_names = || sources.iter().map(|source| source.settings().name.clone());
+        let names = || plan.destinations.iter().map(|one| one.name.clone());
+        let ledger = Arc::new(Ledger::new(source_names(), names()));
+        let metrics = Arc::new(Metrics::new(http::ROUTES, source_names(), names()));
+
+        let attempt_max = plan.destinations.iter().map(|one| one.limits.attempt_within).max();
+        let mut settings = embedded::Settings::at(&plan.spool.path);
+        settings.max_bytes = plan.spool.max_bytes;
+        settings.lease_for = attempt_max.unwrap_or_default() + SETTLE_MARGIN;
+        let observed = Arc::clone(&metrics);
+        settings.observer = embedded::Observer::new(move |took, records| {
+            observed.committed(took.as_secs_f64(), records);
+        });
+        let own_clock = clock.clone();
+        let opening = tokio::task::spawn_blocking(move || Embedded::open(settings, own_clock));
+        let embedded = Arc::new(opening.await.map_err(|_| StartError::Broken)??);
+        let spool: Arc<dyn Spool> = Arc::clone(&embedded) as Arc<dyn Spool>;
+
+        let forwarders = plan.destinations.into_iter().map(|settings| {
+            let (spool, ledger) = (Arc::clone(&spool), Arc::clone(&ledger));
+            Forwarder::new(settings, spool, ledger, Arc::clone(&metrics), clock.clone())
+        });
+        let forwarders: Vec<Arc<Forwarder>> = forwarders.collect();
+        let status = Arc::new(Status::new(
+            Arc::clone(&spool),
+            Arc::clone(&ledger),
+            Arc::clone(&metrics),
+            forwarders.clone(),
+            clock.clone(),
+        ));
+        let relay = Self {
+            listen,
+            admin_listen,
+            spool: embedded,
+            status,
+            shutdown: Shutdown::default(),
+            doors: TaskTracker::new(),
+            forwarders: TaskTracker::new(),
+            rest: TaskTracker::new(),
+            server: plan.server,
+        };
+        relay.forward(forwarders);
+        let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
+        relay.open_door(door, &sources, intake, clock);
+        relay.open_admin(admin_door, &plan.admin);
+        relay.keep_up(metrics);
+        Ok(relay)
+    }
+
+    fn forward(&self, forwarders: Vec<Arc<Forwarder>>) {
+        for forwarder in forwarders {
+            let (leasing, attempts) =
+                (self.shutdown.leasing.clone(), self.shutdown.attempts.clone());
+            self.forwarders.spawn(forwarder.run(Stop { leasing, attempts }));
+        }
+    }
+
+    fn open_door(
+        &self,
+        listener: TcpListener,
+        sources: &[Arc<Source>],
+        intake: Intake,
+        clock: Clock,
+    ) {
+        let metrics = Arc::clone(self.status.metrics());
+        let door = Door::new(intake, Arc::clone(&metrics), clock, self.server.requests);
+        let router = http::public(sources, door, metrics);
+        let (stop, cut) = (self.shutdown.door.clone(), self.shutdown.door_cut.clone());
+        self.doors.spawn(listener::serve(listener, router, self.server.connections, stop, cut));
+    }
+
+    fn open_admin(&self, listener: TcpListener, settings: &Admin) {
+        let admin = admin::Admin {
+            status: Arc::clone(&self.status),
+            access: admin::Access { token: settings.token.clone(), listen: self.admin_listen },
+            draining: self.shutdown.draining.clone(),
+        };
+        let (router, last) = (http::admin(admin), self.shutdown.last.clone());
+        let limits = self.server.connections;
+        self.rest.spawn(listener::serve(listener, router, limits, last.clone(), last));
+    }
+
+    fn keep_up(&self, metrics: Arc<Metrics>) {
+        let last = self.shutdown.last.clone();
+        self.rest.spawn(async move {
+            let upkeep = async {
+                loop {
+                    tokio::time::sleep(UPKEEP_EVERY).await;
+                    metrics.upkeep();
+                }
+            };
+            last.run_until_cancelled(upkeep).await;
+        });
+    }
+
+    /// Where apps and tills post.
+    #[must_use]
+    pub const fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Where operators look.
+    #[must_use]
+    pub const fn admin_listen(&self) -> SocketAddr {
+        self.admin_listen
+    }
+
+    /// What is in hand.
+    #[must_use]
+    pub const fn status(&self) -> &Arc<Status> {
+        &self.status
+    }
+
+    /// Waits for a fault of the store, after which the process must end: recovery decides.
+    pub async fn fault(&self) -> StoreFault {
+        self.spool.faulted().await
+    }
+
+    /// Stops in order: readiness, door, forwarders, spool. What is under way gets the grace period.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the spool could not be closed cleanly.
+    pub async fn stop(self) -> Result<(), StoreFault> {
+        let Self { shutdown, server, .. } = &self;
+        shutdown.draining.cancel();
+        if !server.drain_delay.is_zero() {
+            tokio::time::sleep(server.drain_delay).await;
+        }
+        shutdown.door.cancel();
+        shutdown.leasing.cancel();
+        end(&self.doors, server.grace, &shutdown.door_cut).await;
+        end(&self.forwarders, server.grace, &shutdown.attempts).await;
+        let closed = self.spool.close().await;
+        shutdown.last.cancel();
+        self.rest.close();
+        self.rest.wait().await;
+        closed
+    }
+}
+
+/// Waits for tasks to end by themselves within `grace`, then cuts them off.
+async fn end(tasks: &TaskTracker, grace: Duration, cut: &CancellationToken) {
+    tasks.close();
+    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+        cut.cancel();
+        tasks.wait().await;
+    }
+}
+
+async fn bind(address: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|cause| StartError::Listen { address, setting, cause })
+}
+
+/// The address that was bound, with the port the system chose for port 0.
+fn address(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
+    listener.local_addr().unwrap_or(asked)
+}
+
+impl std::fmt::Debug for Relay {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Relay").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! `check`: print what would run, and every fault of the configuration at once.
+
+use std::path::Path;
+
+use clap::Args;
+
+use super::ConfigFile;
+use crate::config::Plan;
+use crate::config::units::{show_bytes, show_span};
+
+/// Prints what would run, and every fault of the configuration at once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: beacon-relay check --config relay.toml\n\
+    Exit codes: 0 it would run, 2 it would not")]
+pub(super) struct Check {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+impl Check {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        let plan = self.file.layers().plan()?;
+        print!("{}", describe(&plan));
+        Ok(())
+    }
+}
+
+fn describe(plan: &Plan) -> String {
+    let server = &plan.server;
+    let token = if plan.admin.token.is_some() { "with a token" } else { "without a token" };
+    let mut lines = vec![
+        format!("public   http://{}", server.listen),
+        format!(
+            "         bodies to {}, {} requests and {} connections at once",
+            show_bytes(server.requests.body_bytes_max as u64),
+            server.requests.requests_max,
+            server.connections.connections_max
+        ),
+        format!("admin    http://{} {token}", plan.admin.listen),
+        format!(
+            "spool    {} up to {} ({})",
+            plan.spool.path.display(),
+            show_bytes(plan.spool.max_bytes),
+            directory(&plan.spool.path)
+        ),
+        String::new(),
+        "sources".to_owned(),
+    ];
+    for source in &plan.sources {
+        let to: Vec<&str> = source.to.iter().map(|name| name.as_str()).collect();
+        let dedupe = source.dedupe.as_ref().map_or_else(String::new, |rule| {
+            let key: Vec<String> = rule.key.iter().map(ToString::to_string).collect();
+            format!(", once in {} by {}", show_span(rule.window), key.join(" "))
+        });
+        lines.push(format!("  {:<18} POST {}", source.name.as_str(), source.path));
+        lines.push(format!("  {:<18} {} to {}{dedupe}", "", source.kind.as_str(), to.join(", ")));
+    }
+    lines.extend([String::new(), "destinations".to_owned()]);
+    for one in &plan.destinations {
+        lines.push(format!(
+            "  {:<18} {}, {} at once, attempts of {}, waits of {} to {}",
+            one.name.as_str(),
+            one.shape.origin(),
+            one.concurrency,
+            show_span(one.limits.attempt_within),
+            show_span(one.backoff.wait_first),
+            show_span(one.backoff.wait_max)
+        ));
+    }
+    lines.extend([String::new(), "no fault found".to_owned(), String::new()]);
+    lines.join("\n")
+}
+
+fn directory(path: &Path) -> &'static str {
+    match path.metadata() {
+        Ok(found) if found.is_dir() => "exists",
+        Ok(_) => "is no directory",
+        Err(_) => "will be made",
+    }
+}

@@ -1,0 +1,62 @@
+//! `health`: is a running relay ready?
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::ConfigFile;
+
+/// Asks a running relay whether it is ready; for a container's health check.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: beacon-relay health --url http://127.0.0.1:9090\n\
+    Exit codes: 0 ready, 1 not")]
+pub(super) struct Health {
+    /// Base URL of the admin listener [default: that of the configuration]
+    #[arg(long, value_name = "URL")]
+    url: Option<String>,
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// A relay that answers later than this is not well.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+impl Health {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        super::runtime()?.block_on(self.ask())
+    }
+
+    async fn ask(self) -> anyhow::Result<()> {
+        let base = match self.url {
+            Some(url) => url,
+            None => {
+                // A fault of the configuration is a relay that is not ready, not a refusal: exit 1.
+                let plan = self.file.layers().plan();
+                let plan = plan.map_err(|faults| anyhow::anyhow!("{faults}"))?;
+                format!("http://{}", reachable(plan.admin.listen))
+            }
+        };
+        let url = format!("{}/readyz", base.trim_end_matches('/'));
+        let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
+        let answer = client.get(&url).send().await;
+        let answer = answer.with_context(|| format!("{url} does not answer"))?;
+        let (status, body) = (answer.status(), answer.text().await.unwrap_or_default());
+        println!("{body}");
+        if !status.is_success() {
+            bail!("not ready: {status}");
+        }
+        Ok(())
+    }
+}
+
+/// Where a listener on every address is reached from the same machine.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}

@@ -1,0 +1,84 @@
+//! The subcommands: what a person or a container types.
+
+mod check;
+mod health;
+mod sandbox;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Layers;
+use crate::config::fault::Faults;
+
+/// Takes events from apps and tills, keeps them, and delivers them to the ad platform's events API.
+#[derive(Debug, Parser)]
+#[command(name = "beacon-relay", version, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Example: beacon-relay serve --sandbox")]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Serve,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the relay; what happens without a subcommand.
+    Serve(serve::Serve),
+    /// Prints what would run, and every fault of the configuration at once.
+    Check(check::Check),
+    /// Runs the fake events API alone.
+    Sandbox(sandbox::Sandbox),
+    /// Asks a running relay whether it is ready; for a container's health check.
+    Health(health::Health),
+}
+
+/// The configuration that several commands read.
+#[derive(Clone, Debug, Args)]
+struct ConfigFile {
+    /// Configuration file, laid over the compiled-in defaults
+    #[arg(long, value_name = "FILE", env = "BEACON_RELAY_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn layers(&self) -> Layers {
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        Layers {
+            file: self.config.clone(),
+            environment: std::env::vars_os().filter_map(text).collect(),
+            ..Layers::default()
+        }
+    }
+}
+
+/// Runs the command line and chooses the exit code: 0 well, 1 a fault, 2 a refused configuration.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Sandbox(command) => command.run(),
+        Command::Health(command) => command.run(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            for cause in error.chain() {
+                eprintln!("{cause}");
+            }
+            ExitCode::from(if error.is::<Faults>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// A runtime with a worker for each core.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}

@@ -1,0 +1,138 @@
+//! `serve`: run the relay until it is told to stop.
+
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::{ConfigFile, sandbox};
+use crate::app::Relay;
+use crate::clock::Clock;
+use crate::config::Layers;
+use crate::{log, shutdown};
+
+/// Runs the relay; what happens without a subcommand.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: beacon-relay serve --sandbox\n\
+    Exit codes: 0 after a clean stop, 1 after a fault, 2 when the configuration is refused")]
+pub(super) struct Serve {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Where apps and tills post [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Where operators look [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// Directory of the store [default: data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// Where events go, in place of the base URL of destination events-api
+    #[arg(long, value_name = "URL", conflicts_with = "sandbox")]
+    upstream: Option<String>,
+    /// Sends to a fake events API that is started beside the relay, and takes events from anyone
+    #[arg(long)]
+    sandbox: bool,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        super::runtime()?.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        let fake = if self.sandbox { Some(Fake::start().await?) } else { None };
+        let plan = self.layers(fake.as_ref().map(|fake| fake.address)).plan()?;
+        log::start(&plan.log);
+        let data = plan.spool.path.display().to_string();
+        let relay = Relay::start(plan, Clock::system()).await?;
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"), listen = %relay.listen(),
+            admin = %relay.admin_listen(), data, "ready"
+        );
+        if let Some(fake) = &fake {
+            greet(&relay, fake.address);
+        }
+        // Both are cancel-safe; a fault is remembered by the spool.
+        let fault = tokio::select! {
+            signal = shutdown::signal() => {
+                tracing::info!(signal = signal?, "stopping");
+                None
+            }
+            fault = relay.fault() => Some(fault),
+        };
+        let closed = relay.stop().await;
+        if let Some(fake) = fake {
+            fake.stop().await;
+        }
+        if let Some(fault) = fault {
+            return Err(fault)
+                .context("the store broke: what was answered 202 is kept, start again");
+        }
+        closed.context("the store did not close cleanly: what was answered 202 is kept")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn layers(&self, fake: Option<SocketAddr>) -> Layers {
+        let mut layers = self.file.layers();
+        let mut flag = |flag, path: &'static [&'static str], value: Option<&String>| {
+            layers.flags.extend(value.map(|value| (flag, path, value.clone())));
+        };
+        flag("--listen", &["server", "listen"], self.listen.as_ref());
+        flag("--admin-listen", &["admin", "listen"], self.admin_listen.as_ref());
+        flag("--data-dir", &["spool", "path"], self.data_dir.as_ref());
+        layers.upstream = self.upstream.clone();
+        if let Some(fake) = fake {
+            layers.upstream = Some(format!("http://{fake}"));
+            layers.flags.push(("--sandbox", &["server", "auth"], "open".to_owned()));
+        }
+        layers
+    }
+}
+
+/// The fake events API beside a relay.
+struct Fake {
+    address: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Fake {
+    async fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let fake = Self { address, stop: CancellationToken::new(), tasks: TaskTracker::new() };
+        let (sandbox, stop) = (sandbox::sandbox()?, fake.stop.clone());
+        fake.tasks.spawn(async move {
+            if let Err(error) = sandbox.serve(listener, stop).await {
+                tracing::error!(%error, "the sandbox ended");
+            }
+        });
+        Ok(fake)
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// The vendor's sample order on one line, to paste into a shell.
+const ORDER: &str = r#"{"channel":"ecommerce","publisher_id":"xxx","user_id":"6f92d1e9-00b6-4f8b-9645-faeab321e1cc","session_id":"5898b8d1-c250-4bb5-931b-8b9d0ee7b499","order_id":"123","email_hashed":"xyz","items":[{"sku":"12221","seller_id":"1234","product_id":"4567","quantity":1,"price":2000.00,"promotional_price":1899.00}],"created_at":"2023-01-01T09:20:00Z"}"#;
+const AD_EVENT: &str = r#"{"session_id":"5898b8d1-c250-4bb5-931b-8b9d0ee7b499"}"#;
+const AD: &str = "4a94bc6e-7db1-425f-8430-cb4d17488b3b?pos=1";
+
+/// Three lines to paste: an order, an impression, and what arrived.
+fn greet(relay: &Relay, fake: SocketAddr) {
+    let (url, json) = (format!("http://{}", relay.listen()), "-H 'Content-Type: application/json'");
+    println!("An order, an impression, and what the sandbox received:\n");
+    println!("curl -i {url}/v1/beacon/conversion {json} -d '{ORDER}'\n");
+    println!("curl -i '{url}/v1/beacon/impression/{AD}' {json} -d '{AD_EVENT}'\n");
+    println!("curl -s http://{fake}/_sandbox/events\n");
+    println!("Metrics: http://{0}/metrics, state: http://{0}/api/status", relay.admin_listen());
+}

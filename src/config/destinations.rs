@@ -1,0 +1,156 @@
+//! `[[destination]]` tables: what was written, checked and with every default filled in.
+
+use std::time::Duration;
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderValue, Uri};
+
+use super::reader::Reader;
+use crate::event::{DestinationName, EventKind};
+use crate::forward::Settings;
+use crate::forward::backoff::{Backoff, MaxAge};
+use crate::forward::client::Limits;
+use crate::forward::request::{Shape, Target};
+use crate::forward::verdict::WhenUnsure;
+
+// What `config/relay.toml` writes for events-api, for a table that leaves it out.
+const CONCURRENCY: usize = 32;
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
+const BACKOFF: Backoff = Backoff {
+    wait_first: Duration::from_secs(1),
+    wait_max: Duration::from_secs(15 * 60),
+    retry_after_max: Duration::from_secs(60 * 60),
+};
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const USER_AGENT: &str = "beacon-relay/{version}";
+
+/// Reads one destination; nothing when it lacks a name or an address, which is noted.
+pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
+    let name = super::sources::name(reader);
+    let base = base_url(reader);
+    let concurrency = reader.count("concurrency", 1, 10_000).unwrap_or(CONCURRENCY);
+    let limits = Limits {
+        idle_connections_max: reader
+            .count("idle_connections_max", 0, 10_000)
+            .unwrap_or(concurrency),
+        pool_idle_timeout: reader.span("pool_idle_timeout").unwrap_or(POOL_IDLE_TIMEOUT),
+        connect_within: reader.span("connect_within").unwrap_or(CONNECT_WITHIN),
+        attempt_within: reader.span("attempt_within").unwrap_or(ATTEMPT_WITHIN),
+    };
+    if limits.attempt_within.is_zero() || limits.attempt_within > Duration::from_secs(300) {
+        reader.fault("attempt_within", "is no time for an attempt", "write 1 ms to 300 s");
+    }
+    if limits.connect_within > limits.attempt_within {
+        reader.fault("connect_within", "is longer than attempt_within, which it is part of", "");
+    }
+    let backoff = backoff(reader);
+    let max_age = max_age(reader);
+    let unsure = [
+        ("by-kind", WhenUnsure::ByKind),
+        ("retry", WhenUnsure::Retry),
+        ("dead-letter", WhenUnsure::DeadLetter),
+    ];
+    let when_unsure = reader.choice("when_unsure", &unsure).unwrap_or_default();
+    let user_agent = reader.text("user_agent").unwrap_or(USER_AGENT);
+    let user_agent = user_agent.replace("{version}", env!("CARGO_PKG_VERSION"));
+    let Ok(user_agent) = HeaderValue::try_from(user_agent) else {
+        reader.fault("user_agent", "cannot stand in a header", "use visible ASCII only");
+        return None;
+    };
+    let target = target(reader, base.as_ref());
+    let (scheme, authority, _) = base?;
+    let shape = Shape::new(scheme, authority, target?, user_agent);
+    let name = DestinationName::new(name?);
+    Some(Settings { name, shape, concurrency, limits, backoff, max_age, when_unsure })
+}
+
+type Base = (Scheme, Authority, Option<PathAndQuery>);
+
+fn base_url(reader: &Reader<'_>) -> Option<Base> {
+    if reader.item("base_url").is_none() {
+        reader.missing("base_url", r#"write base_url = "https://host""#);
+        return None;
+    }
+    let text = reader.text("base_url")?;
+    let remedy = r#"write it as "https://host" or "http://host:port""#;
+    let Ok(uri) = text.parse::<Uri>() else {
+        reader.fault("base_url", "is no URL", remedy);
+        return None;
+    };
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        reader.fault("base_url", "has no scheme or no host", remedy);
+        return None;
+    };
+    if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
+        reader.fault("base_url", "is neither http nor https", remedy);
+        return None;
+    }
+    if authority.as_str().contains('@') {
+        reader.fault("base_url", "holds a user name or password", remedy);
+        return None;
+    }
+    let path = parts.path_and_query.filter(|path| path.as_str() != "/");
+    Some((scheme, authority, path))
+}
+
+/// Verbatim when asked for; else a path of its own, by default that of the base URL.
+fn target(reader: &Reader<'_>, base: Option<&Base>) -> Option<Target> {
+    let own = base.and_then(|(_, _, path)| path.clone());
+    match reader.text("target") {
+        Some("verbatim") => {
+            if own.is_some() {
+                let what = "has a path, but the target is verbatim: paths go out as they came in";
+                reader.fault("base_url", what, "write scheme and host only");
+            }
+            Some(Target::Verbatim)
+        }
+        Some(path) if path.starts_with('/') => match path.parse() {
+            Ok(path) => Some(Target::Fixed(path)),
+            Err(_) => {
+                reader.fault("target", "cannot stand in a request line", "");
+                None
+            }
+        },
+        Some(_) => {
+            reader.fault("target", "is no path", r#"write "verbatim" or a path as "/hooks""#);
+            None
+        }
+        None => Some(Target::Fixed(own.unwrap_or_else(|| PathAndQuery::from_static("/")))),
+    }
+}
+
+fn backoff(reader: &Reader<'_>) -> Backoff {
+    let Some(inner) = reader.table("retry") else { return BACKOFF };
+    let backoff = Backoff {
+        wait_first: inner.span("wait_first").unwrap_or(BACKOFF.wait_first),
+        wait_max: inner.span("wait_max").unwrap_or(BACKOFF.wait_max),
+        retry_after_max: inner.span("retry_after_max").unwrap_or(BACKOFF.retry_after_max),
+    };
+    if backoff.wait_first.is_zero() {
+        inner.fault("wait_first", "is no wait: a failing destination would be asked in a spin", "");
+    }
+    if backoff.wait_max < backoff.wait_first {
+        inner.fault("wait_max", "is shorter than wait_first", "");
+    }
+    inner.finish();
+    backoff
+}
+
+fn max_age(reader: &Reader<'_>) -> MaxAge {
+    let inner = reader.table("max_age");
+    let ages = EventKind::ALL.map(|kind| {
+        let written = inner.as_ref().and_then(|inner| inner.span(kind.as_str()));
+        written.unwrap_or(match kind {
+            EventKind::Conversion => DAY * 14,
+            EventKind::Impression | EventKind::View | EventKind::Click => DAY,
+            EventKind::Notification => DAY * 7,
+        })
+    });
+    if let Some(inner) = inner {
+        inner.finish();
+    }
+    MaxAge::new(ages)
+}

@@ -1,0 +1,218 @@
+//! What will run: every setting read, cross-checked, and every fault found at once.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::destinations;
+use super::fault::{Faults, Place};
+use super::layers::Table;
+use super::reader::{Found, Reader};
+use super::secret::{self, Outside};
+use super::sources::{self, Schemas};
+use crate::event::DestinationName;
+use crate::http::admin::Token;
+use crate::{forward, http, log, source};
+
+/// What will run.
+#[derive(Debug)]
+pub struct Plan {
+    /// The public listener.
+    pub server: Server,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The store.
+    pub spool: Spool,
+    /// The log.
+    pub log: log::Settings,
+    /// The ways in.
+    pub sources: Vec<source::Settings>,
+    /// The ways out.
+    pub destinations: Vec<forward::Settings>,
+}
+
+/// The public listener.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What one request may cost.
+    pub requests: http::receive::Limits,
+    /// What connections may cost.
+    pub connections: http::listener::Limits,
+    /// Levels of nesting in a body.
+    pub depth_max: usize,
+    /// How long it serves on after readiness failed.
+    pub drain_delay: Duration,
+    /// How long what is under way gets at a stop.
+    pub grace: Duration,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// The token of its API.
+    pub token: Option<Token>,
+}
+
+/// The store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spool {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Bytes it may use.
+    pub max_bytes: u64,
+}
+
+/// The least that holds two segments of a useful size.
+const SPOOL_BYTES_MIN: u64 = 4 << 20;
+
+/// Reads the merged layers.
+///
+/// # Errors
+/// Every [`Faults`] at once; those of `found` included.
+pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<Plan, Faults> {
+    let place = Place::outside("the configuration");
+    let reader = Reader::new(root, String::new(), place, &found);
+    let server = reader.table("server").and_then(server);
+    let admin = reader.table("admin").and_then(|reader| admin(reader, outside));
+    let spool = reader.table("spool").and_then(spool);
+    let log = reader.table("log").and_then(log_settings);
+    let destinations = destination_list(&reader);
+    let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
+    let sources = source_list(&reader, &names);
+    reader.finish();
+    let faults = found.into_sorted();
+    match (server, admin, spool, log) {
+        (Some(server), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
+            Ok(Plan { server, admin, spool, log, sources, destinations })
+        }
+        _ => Err(Faults(faults)),
+    }
+}
+
+fn address(reader: &Reader<'_>) -> Option<SocketAddr> {
+    reader.parsed("listen", |text| {
+        text.parse::<SocketAddr>().map_err(|_| r#"is no address: write "127.0.0.1:8080""#)
+    })
+}
+
+fn server(reader: Reader<'_>) -> Option<Server> {
+    let listen = address(&reader);
+    let auth = reader.choice("auth", &[("required", false), ("open", true)]);
+    if let (Some(listen), Some(false)) = (listen, auth)
+        && !listen.ip().is_loopback()
+    {
+        let what = format!("is {listen}, where anyone could post, and nothing says who may");
+        let remedy =
+            r#"listen on loopback, or set server.auth = "open" to take events from anyone"#;
+        reader.fault("listen", what, remedy);
+    }
+    let body_bytes_max = reader.bytes("body_max").and_then(|bytes| {
+        let fits = (1..=256 << 20).contains(&bytes);
+        if !fits {
+            reader.fault("body_max", "is out of range", r#"write "1 B" to "256 MiB""#);
+        }
+        usize::try_from(bytes).ok().filter(|_| fits)
+    });
+    let body_within = reader.span("body_within");
+    let head_within = reader.span("head_within");
+    let depth_max = reader.count("depth_max", 1, 100);
+    let requests_max = reader.count("requests_max", 1, 1_000_000);
+    let connections_max = reader.count("connections_max", 1, 1_000_000);
+    let drain_delay = reader.span("drain_delay");
+    let grace = reader.span("grace");
+    reader.finish();
+    Some(Server {
+        listen: listen?,
+        requests: http::receive::Limits {
+            body_bytes_max: body_bytes_max?,
+            body_within: body_within?,
+            requests_max: requests_max?,
+        },
+        connections: http::listener::Limits {
+            connections_max: connections_max?,
+            head_within: head_within?,
+        },
+        depth_max: depth_max?,
+        drain_delay: drain_delay?,
+        grace: grace?,
+    })
+}
+
+fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {
+    let listen = address(&reader);
+    let token = secret::read(&reader, outside, "token_env", "token_file");
+    reader.finish();
+    Some(Admin { listen: listen?, token: token.map(|token| Token::new(&token)) })
+}
+
+fn spool(reader: Reader<'_>) -> Option<Spool> {
+    reader.choice("engine", &[("embedded", ())]);
+    let path = reader.text("path").map(PathBuf::from);
+    let max_bytes = reader.bytes("max_bytes");
+    if max_bytes.is_some_and(|bytes| bytes < SPOOL_BYTES_MIN) {
+        reader.fault("max_bytes", "is too small for a spool", r#"write "4 MiB" or more"#);
+    }
+    reader.finish();
+    Some(Spool { path: path?, max_bytes: max_bytes? })
+}
+
+fn log_settings(reader: Reader<'_>) -> Option<log::Settings> {
+    let level = reader.parsed("level", log::Level::parse);
+    let formats =
+        [("auto", log::Format::Auto), ("text", log::Format::Text), ("json", log::Format::Json)];
+    let format = reader.choice("format", &formats);
+    reader.finish();
+    Some(log::Settings { level: level?, format: format? })
+}
+
+fn destination_list(reader: &Reader<'_>) -> Vec<forward::Settings> {
+    let mut list: Vec<forward::Settings> = Vec::new();
+    for reader in reader.tables("destination") {
+        if let Some(settings) = destinations::read(&reader) {
+            if list.iter().any(|one| one.name == settings.name) {
+                reader.fault("name", "is taken by another destination", "");
+            }
+            list.push(settings);
+        }
+        reader.finish();
+    }
+    // A spool's records have room for so many.
+    if list.len() > 32 {
+        reader.fault("destination", "has more than 32 tables", "run a second relay");
+    }
+    list
+}
+
+fn source_list(reader: &Reader<'_>, destinations: &[DestinationName]) -> Vec<source::Settings> {
+    let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
+    for reader in reader.tables("source") {
+        if let Some(settings) = sources::read(&reader, destinations, &mut schemas) {
+            if list.iter().any(|one| one.name == settings.name) {
+                reader.fault("name", "is taken by another source", "");
+            }
+            if http::ROUTES_TAKEN.contains(&settings.path.as_str()) {
+                reader.fault("path", "is taken by the relay itself", "choose another path");
+            }
+            if let Some(other) = list.iter().find(|one| overlap(&one.path, &settings.path)) {
+                let what =
+                    format!("and the path of source {:?} take the same requests", other.name);
+                reader.fault("path", what, "give each source a path of its own");
+            }
+            list.push(settings);
+        }
+        reader.finish();
+    }
+    list
+}
+
+/// Whether some request would fit both paths equally well.
+fn overlap(one: &str, other: &str) -> bool {
+    let (one, other): (Vec<&str>, Vec<&str>) =
+        (one.split('/').collect(), other.split('/').collect());
+    let open = |segment: &str| segment.starts_with('{');
+    one.len() == other.len() && one.iter().zip(&other).all(|(a, b)| a == b || (open(a) && open(b)))
+}

@@ -1,0 +1,228 @@
+//! `[[source]]` tables: what was written, checked and with every default filled in.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::reader::Reader;
+use crate::event::{DestinationName, EventKind, SourceName};
+use crate::schema::Schema;
+use crate::source::{Answer, DedupeRule, Selector, Settings};
+
+/// The schema files that the program carries.
+const SHIPPED: [(&str, &str); 4] = [
+    (
+        "schemas/conversion-documented.json",
+        include_str!("../../config/schemas/conversion-documented.json"),
+    ),
+    ("schemas/conversion-wire.json", include_str!("../../config/schemas/conversion-wire.json")),
+    ("schemas/ad-event.json", include_str!("../../config/schemas/ad-event.json")),
+    ("schemas/ad-event-session.json", include_str!("../../config/schemas/ad-event-session.json")),
+];
+
+/// The text of a schema that the program carries.
+pub(super) fn shipped(name: &str) -> Option<&'static str> {
+    SHIPPED.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
+/// Compiled schemas by where they were found, so that sources share them.
+pub(super) type Schemas = BTreeMap<String, Option<Arc<Schema>>>;
+
+/// A store that takes longer leaves its callers to their own time-outs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The name of a table; without one it has no identity, which is noted.
+pub(super) fn name<'a>(reader: &Reader<'a>) -> Option<&'a str> {
+    if reader.item("name").is_none() {
+        reader.missing("name", r#"write name = "…""#);
+        return None;
+    }
+    let name = reader.text("name")?;
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+        let remedy = "use 1 to 64 ASCII letters, digits, dashes, dots and underscores";
+        reader.fault("name", "is no name for metrics and files", remedy);
+        return None;
+    }
+    Some(name)
+}
+
+/// Reads one source; nothing when a part that it cannot do without is missing, which is noted.
+pub(super) fn read(
+    reader: &Reader<'_>,
+    destinations: &[DestinationName],
+    schemas: &mut Schemas,
+) -> Option<Settings> {
+    let name = name(reader);
+    let kinds = EventKind::ALL.map(|kind| (kind.as_str(), kind));
+    let kind = required(reader, "kind", reader.choice("kind", &kinds));
+    let path = required(reader, "path", path(reader));
+    let schema = required(reader, "schema", schema(reader, schemas));
+    let dedupe = dedupe(reader);
+    let answer = answer(reader);
+    let answer_within = reader.span("answer_within").unwrap_or(ANSWER_WITHIN);
+    if answer_within.is_zero() {
+        reader.fault("answer_within", "is no time for the store to answer", "");
+    }
+    let to = required(reader, "to", to(reader, destinations));
+    Some(Settings {
+        name: SourceName::new(name?),
+        kind: kind?,
+        path: path?,
+        schema: schema?,
+        dedupe,
+        answer,
+        answer_within,
+        to: to?,
+    })
+}
+
+fn required<T>(reader: &Reader<'_>, key: &'static str, value: Option<T>) -> Option<T> {
+    if reader.item(key).is_none() {
+        reader.missing(key, "see config/relay.toml for what a source has");
+    }
+    value
+}
+
+/// A path whose `{name}` segments stand for anything. What the router would not take is noted.
+fn path(reader: &Reader<'_>) -> Option<String> {
+    let path = reader.text("path")?;
+    let segment = |segment: &str| match segment.strip_prefix('{') {
+        Some(rest) => rest.strip_suffix('}').is_some_and(|name| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        }),
+        None => !segment.is_empty() && !segment.contains(['{', '}', '?', '#', ' ', '*']),
+    };
+    let fits = path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
+    if !fits {
+        let remedy = r#"write it as "/hooks/shop" or "/{version}/beacon/click/{ad_id}""#;
+        reader.fault("path", "is no path", remedy);
+        return None;
+    }
+    Some(path.to_owned())
+}
+
+/// The schema of a file beside the configuration, or else of the program's own.
+fn schema(reader: &Reader<'_>, schemas: &mut Schemas) -> Option<Arc<Schema>> {
+    let written = reader.text("schema")?;
+    let base = reader.item("schema").and_then(|item| item.base.clone());
+    let file = base.map(|base| base.join(written)).filter(|file| file.exists());
+    let found = match &file {
+        Some(file) => file.display().to_string(),
+        None => written.to_owned(),
+    };
+    if let Some(known) = schemas.get(&found) {
+        return known.clone();
+    }
+    let compiled = compile(reader, written, file.as_deref());
+    schemas.insert(found, compiled.clone());
+    compiled
+}
+
+fn compile(reader: &Reader<'_>, written: &str, file: Option<&Path>) -> Option<Arc<Schema>> {
+    let text = match file {
+        Some(file) => match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) => {
+                reader.fault(
+                    "schema",
+                    format!("names {written:?}, which cannot be read: {error}"),
+                    "",
+                );
+                return None;
+            }
+        },
+        None => match shipped(written) {
+            Some(text) => text.to_owned(),
+            None => {
+                let names: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
+                let remedy =
+                    format!("put it beside the configuration, or use {}", names.join(", "));
+                reader.fault("schema", format!("names {written:?}, which is not there"), remedy);
+                return None;
+            }
+        },
+    };
+    match Schema::compile(written, &text) {
+        Ok(schema) => Some(Arc::new(schema)),
+        Err(fault) => {
+            reader.fault("schema", format!("names a schema that cannot be used:\n{fault}"), "");
+            None
+        }
+    }
+}
+
+fn dedupe(reader: &Reader<'_>) -> Option<DedupeRule> {
+    if reader.is_off("dedupe") {
+        return None;
+    }
+    let inner = reader.table("dedupe")?;
+    let written = inner.texts("key").unwrap_or_default();
+    if written.is_empty() {
+        inner.missing("key", r#"write key = ["body:/order_id"], or dedupe = false"#);
+    }
+    let mut key = Vec::with_capacity(written.len());
+    for selector in written {
+        match selector.parse::<Selector>() {
+            Ok(selector) => key.push(selector),
+            Err(error) => inner.fault("key", format!("holds {selector:?}"), error.to_string()),
+        }
+    }
+    let window = inner.span("window");
+    if inner.item("window").is_none() {
+        inner.missing("window", r#"write window = "30 d""#);
+    }
+    let window = window.filter(|window| {
+        let fits = (Duration::from_secs(1)..=Duration::from_secs(400 * 86_400)).contains(window);
+        if !fits {
+            inner.fault("window", "is no window", r#"write "1 s" to "400 d""#);
+        }
+        fits
+    });
+    inner.finish();
+    Some(DedupeRule { key, window: window? })
+}
+
+fn answer(reader: &Reader<'_>) -> Answer {
+    let mut answer = Answer { status: StatusCode::ACCEPTED, body: Bytes::new() };
+    let Some(inner) = reader.table("answer") else { return answer };
+    if let Some(status) = inner.count("status", 200, 299) {
+        let status =
+            u16::try_from(status).ok().and_then(|status| StatusCode::from_u16(status).ok());
+        answer.status = status.unwrap_or(StatusCode::ACCEPTED);
+    }
+    if let Some(body) = inner.text("body") {
+        if !body.is_empty() && crate::json::parse(body.as_bytes(), 64).is_err() {
+            inner.fault("body", "is not JSON", "");
+        }
+        answer.body = Bytes::copy_from_slice(body.as_bytes());
+    }
+    inner.finish();
+    answer
+}
+
+fn to(reader: &Reader<'_>, destinations: &[DestinationName]) -> Option<Vec<DestinationName>> {
+    let mut to: Vec<DestinationName> = Vec::new();
+    for name in reader.texts("to")? {
+        let known = destinations.iter().find(|known| known.as_str() == name);
+        match known {
+            Some(known) if to.contains(known) => {
+                reader.fault("to", format!("names {name:?} twice"), "");
+            }
+            Some(known) => to.push(known.clone()),
+            None => {
+                let names: Vec<&str> = destinations.iter().map(DestinationName::as_str).collect();
+                let remedy = format!("add a [[destination]], or use one of: {}", names.join(", "));
+                reader.fault("to", format!("names {name:?}, which is no destination"), remedy);
+            }
+        }
+    }
+    if to.is_empty() {
+        reader.fault("to", "names no destination", "");
+    }
+    Some(to)
+}

@@ -1,0 +1,207 @@
+//! What the end of an attempt means: delivered, not now, or never.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::clock::Timestamp;
+use crate::event::EventKind;
+use crate::spool::{Cause, Refusal};
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// The destination answered.
+    Answered {
+        /// With this status,
+        status: StatusCode,
+        /// this `Retry-After`, if any,
+        retry_after: Option<Duration>,
+        /// and these first bytes of a body.
+        answer: Bytes,
+    },
+    /// There was no answer.
+    Unanswered {
+        /// Whether the request may have arrived.
+        sent: Sent,
+        /// Why, a stable word.
+        code: &'static str,
+    },
+}
+
+/// Whether a request reached the destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// No byte of it.
+    No,
+    /// It left; nobody knows.
+    Maybe,
+    /// It did, and was answered.
+    Answered,
+}
+
+/// What an attempt means for its delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The destination has it.
+    Delivered,
+    /// Not now.
+    TryAgain {
+        /// Why, a stable word.
+        code: &'static str,
+        /// Whether the request may have arrived.
+        sent: Sent,
+        /// The destination's `Retry-After`: never undercut, capped by configuration.
+        hint: Option<Duration>,
+    },
+    /// Never: the same bytes would be refused again.
+    Refused(Refusal),
+}
+
+/// What a destination does with a delivery that may have arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenUnsure {
+    /// By the vendor's dedupe windows for its kind.
+    #[default]
+    ByKind,
+    /// Send again.
+    Retry,
+    /// Keep as a dead letter.
+    DeadLetter,
+}
+
+/// The vendor suppresses a repeated impression for a minute (`docs/partners/vtex.md`).
+const IMPRESSION_WINDOW: Duration = Duration::from_secs(60);
+/// The vendor suppresses a repeated click for an hour.
+const CLICK_WINDOW: Duration = Duration::from_secs(3600);
+
+impl WhenUnsure {
+    /// Whether an event of `kind`, first sent `ago`, may be sent again though it may have arrived.
+    #[must_use]
+    pub fn allows(self, kind: EventKind, ago: Duration) -> bool {
+        match self {
+            Self::Retry => true,
+            Self::DeadLetter => false,
+            Self::ByKind => match kind {
+                // The vendor ignores a repeated order for 30 days; a partner's notification is
+                // told from its repeats by whoever receives it.
+                EventKind::Conversion | EventKind::Notification => true,
+                EventKind::Impression => ago < IMPRESSION_WINDOW,
+                EventKind::Click => ago < CLICK_WINDOW,
+                // No window is published.
+                EventKind::View => false,
+            },
+        }
+    }
+}
+
+/// Judges an attempt. 2xx is delivered; 408, 425, 429, 3xx, 5xx and no answer are tried again;
+/// any other answer is final.
+#[must_use]
+pub fn judge(attempt: Attempt) -> Verdict {
+    match attempt {
+        Attempt::Unanswered { sent, code } => Verdict::TryAgain { code, sent, hint: None },
+        Attempt::Answered { status, retry_after, answer } => {
+            if status.is_success() {
+                return Verdict::Delivered;
+            }
+            let again = |code| Verdict::TryAgain { code, sent: Sent::Answered, hint: retry_after };
+            match status.as_u16() {
+                300..=399 => again("redirect"),
+                408 | 425 => again("not_ready"),
+                429 => again("throttled"),
+                503 => again("unavailable"),
+                500..=599 => again("server_error"),
+                status => Verdict::Refused(Refusal {
+                    cause: Cause::Refused,
+                    status: Some(status),
+                    answer,
+                }),
+            }
+        }
+    }
+}
+
+impl Verdict {
+    /// The stable word for metrics.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::TryAgain { code, .. } => code,
+            Self::Refused(refusal) => match refusal.status {
+                Some(422) => "schema_refused",
+                Some(_) | None => "refused",
+            },
+        }
+    }
+}
+
+/// Reads a `Retry-After`: seconds, or an HTTP date, which in the past means at once.
+#[must_use]
+pub fn retry_after(value: &[u8], now: Timestamp) -> Option<Duration> {
+    let text = std::str::from_utf8(value).ok()?.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than a u64 holds are as good as for ever; the cap decides.
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    let since = date.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Some(since.saturating_sub(Duration::from_millis(now.as_millis())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16) -> Verdict {
+        let status = StatusCode::from_u16(status).unwrap();
+        judge(Attempt::Answered { status, retry_after: None, answer: Bytes::new() })
+    }
+
+    #[test]
+    fn the_table_of_answers() {
+        for status in [200, 202, 204, 299] {
+            assert_eq!(answered(status), Verdict::Delivered, "{status}");
+        }
+        for status in [301, 302, 307, 408, 425, 429, 500, 501, 502, 503, 504, 520] {
+            assert!(matches!(answered(status), Verdict::TryAgain { .. }), "{status}");
+        }
+        for status in [400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 451] {
+            let Verdict::Refused(refusal) = answered(status) else { panic!("{status}") };
+            assert_eq!((refusal.cause, refusal.status), (Cause::Refused, Some(status)));
+        }
+    }
+
+    #[test]
+    fn retry_after_is_seconds_or_a_date() {
+        let now = Timestamp::from_millis(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
+        let cases: [(&str, Option<u64>); 8] = [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("99999999999999999999999", Some(u64::MAX)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+        ];
+        for (text, seconds) in cases {
+            let wait = retry_after(text.as_bytes(), now);
+            assert_eq!(wait, seconds.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_may_have_arrived_is_sent_again_only_where_twice_does_no_harm() {
+        let by_kind = |kind, seconds| WhenUnsure::ByKind.allows(kind, Duration::from_secs(seconds));
+        assert!(by_kind(EventKind::Conversion, 86_400));
+        assert!(by_kind(EventKind::Notification, 86_400));
+        assert!(by_kind(EventKind::Impression, 59) && !by_kind(EventKind::Impression, 60));
+        assert!(by_kind(EventKind::Click, 3_599) && !by_kind(EventKind::Click, 3_600));
+        assert!(!by_kind(EventKind::View, 0));
+        assert!(WhenUnsure::Retry.allows(EventKind::View, Duration::MAX));
+        assert!(!WhenUnsure::DeadLetter.allows(EventKind::Conversion, Duration::ZERO));
+    }
+}

@@ -1,0 +1,137 @@
+//! The accept loop: connections bounded in number, headers in time, and each told to finish.
+//!
+//! Our own rather than `axum::serve`, which has no header time-out and no bound on connections.
+
+use std::io;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// What connections may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once; further ones wait unaccepted.
+    pub connections_max: usize,
+    /// Longest wait for a request's head, also between two requests of a connection.
+    pub head_within: Duration,
+}
+
+/// What an HTTP/2 connection begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+/// Streams of one HTTP/2 connection.
+const STREAMS_MAX: u32 = 256;
+/// Wait after an accept failed, as when the process is out of file descriptors.
+const ACCEPT_WAIT: Duration = Duration::from_millis(50);
+
+/// Serves `router` until `stop`, then lets every connection finish its request; connections that
+/// have not finished when `cut` comes are closed.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) {
+    let slots = std::sync::Arc::new(Semaphore::new(limits.connections_max));
+    let connections = TaskTracker::new();
+    loop {
+        let next = async {
+            let slot = std::sync::Arc::clone(&slots).acquire_owned().await.ok()?;
+            Some((accept(&listener).await, slot))
+        };
+        let Some(Some((stream, slot))) = stop.run_until_cancelled(next).await else { break };
+        let serving = connection(stream, router.clone(), limits, stop.clone());
+        let cut = cut.clone();
+        connections.spawn(async move {
+            cut.run_until_cancelled(serving).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+}
+
+async fn accept(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _peer)) => return stream,
+            // The caller gave up before it was accepted: no fault of ours.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "accepting a connection failed");
+                tokio::time::sleep(ACCEPT_WAIT).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+    // Answers are small: waiting to fill a segment would only delay them.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_within);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .keep_alive_interval(limits.head_within)
+        .keep_alive_timeout(limits.head_within);
+    // Which protocol it is must be known in time too: the builder's own look has no limit.
+    let speaks =
+        stop.run_until_cancelled(tokio::time::timeout(limits.head_within, speaks(&stream)));
+    let builder = match speaks.await {
+        Some(Ok(Ok(Speaks::Http1))) => builder.http1_only(),
+        Some(Ok(Ok(Speaks::Http2))) => builder.http2_only(),
+        Some(Ok(Err(_)) | Err(_)) | None => return,
+    };
+    let service = TowerToHyperService::new(router);
+    let serving = builder.serve_connection(TokioIo::new(stream), service);
+    let mut serving = std::pin::pin!(serving);
+    let ended = tokio::select! {
+        // Cancel-safe: the connection is polled on below.
+        ended = serving.as_mut() => ended,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(error = %error, "a connection ended early");
+    }
+}
+
+enum Speaks {
+    Http1,
+    Http2,
+}
+
+/// Looks at the first bytes without taking them.
+async fn speaks(stream: &TcpStream) -> io::Result<Speaks> {
+    let mut start = [0; PREFACE.len()];
+    let mut seen = 0;
+    loop {
+        stream.readable().await?;
+        let read = stream.peek(&mut start).await?;
+        if !PREFACE.starts_with(&start[..read]) || read == 0 {
+            return Ok(Speaks::Http1);
+        }
+        if read == PREFACE.len() {
+            return Ok(Speaks::Http2);
+        }
+        if read == seen {
+            // Part of a preface and no more yet: peeking again at once would spin.
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        seen = read;
+    }
+}

@@ -1,0 +1,84 @@
+//! HTTP in: the public listener of apps and tills, and the admin listener of operators.
+//!
+//! Nothing above this room knows a server's types.
+
+pub mod admin;
+pub mod listener;
+pub mod problem;
+pub mod receive;
+pub mod status;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::metrics::Metrics;
+use crate::source::Source;
+
+use problem::{Code, Problem};
+use receive::Door;
+
+/// The document that describes every path and status.
+pub const OPENAPI: &str = include_str!("../../openapi.yaml");
+
+/// Route labels of the public listener beside its sources.
+pub const ROUTES: &[&str] = &["openapi", "unmatched"];
+
+/// Paths of the public listener that no source may take.
+pub const ROUTES_TAKEN: &[&str] = &["/openapi.yaml"];
+
+/// The public listener's router: a loop over the sources.
+pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Router {
+    let door = Arc::new(door);
+    let mut router = Router::new();
+    for source in sources {
+        let (own, door) = (Arc::clone(source), Arc::clone(&door));
+        let handler =
+            move |request: Request<Body>| async move { door.receive(&own, request).await };
+        router = router.route(&source.settings().path, post(handler));
+    }
+    let own = Arc::clone(&metrics);
+    let openapi = get(move || async move {
+        let mut response = OPENAPI.into_response();
+        let yaml = HeaderValue::from_static("application/yaml");
+        response.headers_mut().insert(CONTENT_TYPE, yaml);
+        own.answered("openapi", 200);
+        response
+    });
+    refusing(router.route("/openapi.yaml", openapi), metrics)
+}
+
+/// The admin listener's router.
+pub fn admin(admin: admin::Admin) -> Router {
+    let metrics = Arc::clone(admin.status.metrics());
+    refusing(admin::router(admin), metrics)
+}
+
+/// Adds the answers for what no route takes, and for a panic, which is a bug.
+fn refusing(router: Router, metrics: Arc<Metrics>) -> Router {
+    let counted = move |code, detail| {
+        let metrics = Arc::clone(&metrics);
+        move || async move {
+            let response = Problem::new(code, detail).into_response();
+            metrics.answered("unmatched", response.status().as_u16());
+            response
+        }
+    };
+    let missing = "no source or page has this path: see /openapi.yaml";
+    let method = "the path does not take this method: see the Allow header";
+    router
+        .fallback(counted.clone()(Code::NotFound, missing))
+        .method_not_allowed_fallback(counted(Code::MethodNotAllowed, method))
+        .layer(CatchPanicLayer::custom(panicked))
+}
+
+fn panicked(_cause: Box<dyn std::any::Any + Send>) -> Response {
+    tracing::error!("a handler panicked: this is a bug, please report it with the log around it");
+    Problem::new(Code::Internal, "a bug in the relay: its log says more").into_response()
+}

@@ -1,0 +1,212 @@
+//! Refusals as answers: the bare Ajv array for 422, RFC 9457 problem documents for the rest.
+//!
+//! No answer quotes a value from a body.
+
+use std::fmt;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde_json::json;
+
+use crate::json::JsonFault;
+use crate::source::Reject;
+use crate::spool::AppendError;
+
+/// A refusal that is no 422.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+}
+
+/// The stable words of refusals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// Not one JSON document.
+    MalformedJson,
+    /// An object names a key twice.
+    DuplicateKey,
+    /// The admin token is missing or wrong.
+    Unauthorized,
+    /// The admin API needs a token on this address, and none is configured.
+    TokenNotSet,
+    /// No such path.
+    NotFound,
+    /// The path does not take this method.
+    MethodNotAllowed,
+    /// The body did not come in time.
+    BodyTimeout,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// The body is of a type or coding that is not taken here.
+    UnsupportedMediaType,
+    /// A bug of ours.
+    Internal,
+    /// The spool has no room.
+    SpoolFull,
+    /// The store gave no answer in time, or is broken.
+    StoreUnavailable,
+    /// More requests than the relay takes at once.
+    Overloaded,
+    /// The relay is stopping.
+    Draining,
+}
+
+impl Code {
+    /// The word that clients may branch on.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MalformedJson => "malformed_json",
+            Self::DuplicateKey => "duplicate_key",
+            Self::Unauthorized => "unauthorized",
+            Self::TokenNotSet => "token_not_set",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::UnsupportedMediaType => "unsupported_media_type",
+            Self::Internal => "internal",
+            Self::SpoolFull => "spool_full",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+        }
+    }
+
+    /// The status it is answered with.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::MalformedJson | Self::DuplicateKey => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::TokenNotSet => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::SpoolFull | Self::StoreUnavailable | Self::Overloaded | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+        }
+    }
+
+    /// Seconds after which sending it again makes sense.
+    const fn retry_after(self) -> Option<&'static str> {
+        match self {
+            Self::SpoolFull => Some("10"),
+            Self::StoreUnavailable | Self::Draining => Some("5"),
+            Self::Overloaded => Some("1"),
+            Self::MalformedJson
+            | Self::DuplicateKey
+            | Self::Unauthorized
+            | Self::TokenNotSet
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::UnsupportedMediaType
+            | Self::Internal => None,
+        }
+    }
+
+    /// Whether unread bytes may be left on the connection, which then cannot be used again.
+    const fn closes(self) -> bool {
+        matches!(self, Self::BodyTimeout | Self::BodyTooLarge)
+    }
+}
+
+impl Problem {
+    /// A refusal with a sentence for whoever mends it.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into() }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = self.code.status();
+        let body = json!({
+            "type": "about:blank",
+            "title": status.canonical_reason(),
+            "status": status.as_u16(),
+            "code": self.code.as_str(),
+            "detail": self.detail,
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.code.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        }
+        if self.code.closes() {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl From<JsonFault> for Problem {
+    fn from(fault: JsonFault) -> Self {
+        let code = match fault {
+            JsonFault::Malformed { .. } | JsonFault::TooDeep { .. } => Code::MalformedJson,
+            JsonFault::DuplicateKey { .. } => Code::DuplicateKey,
+        };
+        Self::new(code, fault.to_string())
+    }
+}
+
+impl From<AppendError> for Problem {
+    fn from(error: AppendError) -> Self {
+        let code = match &error {
+            AppendError::Full { .. } => Code::SpoolFull,
+            AppendError::Busy => Code::Overloaded,
+            AppendError::Closed => Code::Draining,
+            AppendError::TooLarge { .. } => Code::BodyTooLarge,
+            AppendError::Unsure | AppendError::Fault(_) => Code::StoreUnavailable,
+        };
+        let detail = if code == Code::StoreUnavailable {
+            // What a store's fault says is for the log, not for callers.
+            "nothing is promised: send the request again".to_owned()
+        } else {
+            error.to_string()
+        };
+        Self::new(code, detail)
+    }
+}
+
+impl IntoResponse for Reject {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Syntax(fault) => Problem::from(fault).into_response(),
+            Self::Invalid(violations) => {
+                json_answer(StatusCode::UNPROCESSABLE_ENTITY, violations.to_json())
+            }
+        }
+    }
+}
+
+/// A JSON answer; an empty body has no content type.
+pub(super) fn json_answer(status: StatusCode, body: Bytes) -> Response {
+    let typed = !body.is_empty();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    if typed {
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+    }
+    response
+}

@@ -1,0 +1,182 @@
+//! How an event is told from its repeats: selectors make a key, members make a fingerprint.
+
+use std::fmt;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
+use crate::json::Node;
+
+/// Which parts of an event make its key, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupeRule {
+    /// The parts, in order.
+    pub key: Vec<Selector>,
+    /// From the first acceptance.
+    pub window: Duration,
+}
+
+/// One part of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// The value at a JSON pointer: `body:/order_id`.
+    Body(String),
+}
+
+/// Why a selector cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a selector is `body:` and a JSON pointer, as `body:/order_id`")]
+pub struct SelectorFault;
+
+impl std::str::FromStr for Selector {
+    type Err = SelectorFault;
+
+    fn from_str(text: &str) -> Result<Self, SelectorFault> {
+        let pointer = text.strip_prefix("body:").ok_or(SelectorFault)?;
+        if pointer.starts_with('/') {
+            Ok(Self::Body(pointer.to_owned()))
+        } else {
+            Err(SelectorFault)
+        }
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Body(pointer) => write!(f, "body:{pointer}"),
+        }
+    }
+}
+
+impl DedupeRule {
+    /// Key and fingerprint of a document, whose schema names `members` at its root.
+    ///
+    /// Nothing when a part of the key is absent: what cannot be told apart is never a repeat.
+    #[must_use]
+    pub fn of(&self, source: &SourceName, body: &Node<'_>, members: &[String]) -> Option<Dedupe> {
+        let mut hash = Sha256::new();
+        part(&mut hash, source.as_str().as_bytes());
+        for selector in &self.key {
+            let Selector::Body(pointer) = selector;
+            match body.at(pointer)? {
+                Node::String(text) => part(&mut hash, text.as_bytes()),
+                Node::Number(number) => part(&mut hash, &number.to_bits().to_be_bytes()),
+                other @ (Node::Null | Node::Bool(_) | Node::Array(_) | Node::Object(_)) => {
+                    part(&mut hash, &digest(other, 0).to_be_bytes());
+                }
+            }
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash.finalize()[..16]);
+        let fingerprint = fingerprint(body, members);
+        Some(Dedupe { key: DedupeKey(key), window: self.window, fingerprint })
+    }
+}
+
+/// Adds a part behind its length, so that `ab`, `c` and `a`, `bc` are two keys.
+fn part(hash: &mut Sha256, bytes: &[u8]) {
+    hash.update((bytes.len() as u64).to_be_bytes());
+    hash.update(bytes);
+}
+
+/// Slots of a fingerprint beyond the schema's own members, shared by all others.
+const SHARED_SLOTS: usize = 8;
+
+/// What a document looks like: the same for any order and spacing of its members.
+fn fingerprint(body: &Node<'_>, members: &[String]) -> Fingerprint {
+    let mut print = Fingerprint { body: [0; 8], members: [0; Fingerprint::SLOTS] };
+    let Node::Object(found) = body else { return print };
+    let mut whole = 0_u64;
+    for (name, value) in found {
+        let name_sum = crc32c::crc32c(name.as_bytes());
+        let value_sum = digest(value, name_sum);
+        whole = whole.wrapping_add(u64::from(name_sum) << 32 | u64::from(value_sum));
+        // Folded to two bytes, never zero: zero is a slot without a member.
+        let [a, b, c, d] = value_sum.to_be_bytes();
+        let folded = u16::from_be_bytes([a ^ c, b ^ d]).max(1);
+        let slot = &mut print.members[slot(name, name_sum, members)];
+        *slot = slot.wrapping_add(folded).max(1);
+    }
+    print.body = whole.to_be_bytes();
+    print
+}
+
+/// The slot of a member: the schema's own have one each, others share the last ones.
+fn slot(name: &str, name_sum: u32, members: &[String]) -> usize {
+    let own = Fingerprint::SLOTS - SHARED_SLOTS;
+    let known = members.iter().take(own).position(|member| member == name);
+    known.unwrap_or_else(|| own + name_sum as usize % SHARED_SLOTS)
+}
+
+/// A checksum of a value, the same for any order of an object's members.
+fn digest(node: &Node<'_>, seed: u32) -> u32 {
+    match node {
+        Node::Null => crc32c::crc32c_append(seed, b"n"),
+        Node::Bool(value) => crc32c::crc32c_append(seed, if *value { b"t" } else { b"f" }),
+        Node::Number(value) => {
+            // 0 and -0 are one number.
+            let bits = if *value == 0.0 { 0 } else { value.to_bits() };
+            crc32c::crc32c_append(crc32c::crc32c_append(seed, b"d"), &bits.to_be_bytes())
+        }
+        Node::String(text) => {
+            crc32c::crc32c_append(crc32c::crc32c_append(seed, b"s"), text.as_bytes())
+        }
+        Node::Array(items) => {
+            let open = crc32c::crc32c_append(seed, b"[");
+            let inside = items.iter().fold(open, |sum, item| digest(item, sum));
+            crc32c::crc32c_append(inside, b"]")
+        }
+        Node::Object(members) => {
+            let sums = members
+                .iter()
+                .map(|(name, value)| digest(value, crc32c::crc32c_append(seed, name.as_bytes())));
+            let sum = sums.fold(0_u32, u32::wrapping_add);
+            crc32c::crc32c_append(crc32c::crc32c_append(seed, b"{"), &sum.to_be_bytes())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json::parse;
+
+    fn of(body: &str) -> Option<Dedupe> {
+        let key = vec!["body:/publisher_id".parse().unwrap(), "body:/order_id".parse().unwrap()];
+        let rule = DedupeRule { key, window: Duration::from_secs(60) };
+        let members = ["publisher_id".to_owned(), "order_id".to_owned(), "items".to_owned()];
+        rule.of(&SourceName::new("till"), &parse(body.as_bytes(), 64).unwrap(), &members)
+    }
+
+    #[test]
+    fn a_key_is_made_of_its_parts_alone() {
+        let first = of(r#"{"publisher_id":"p","order_id":"1","items":[1]}"#).unwrap();
+        let again = of(r#"{"order_id":"1", "items":[2], "publisher_id":"p"}"#).unwrap();
+        assert_eq!(first.key, again.key);
+        assert_ne!(first.fingerprint, again.fingerprint);
+        let shifted = of(r#"{"publisher_id":"p1","order_id":"","items":[1]}"#).unwrap();
+        assert_ne!(first.key, shifted.key);
+        assert_eq!(of(r#"{"publisher_id":"p"}"#), None);
+    }
+
+    #[test]
+    fn a_fingerprint_names_what_differs_and_nothing_else() {
+        let print = |body| of(body).unwrap().fingerprint;
+        let first = print(r#"{"publisher_id":"p","order_id":"1","items":[{"a":1,"b":2}],"x":1}"#);
+        let same =
+            print(r#"{"x":1.0,"order_id":"1","publisher_id":"p","items":[{"b":2,"a":1e0}]}"#);
+        assert_eq!(first, same);
+        let other = print(r#"{"publisher_id":"p","order_id":"1","items":[{"a":2,"b":1}],"x":1}"#);
+        let differ = (0..Fingerprint::SLOTS).filter(|n| first.members[*n] != other.members[*n]);
+        assert_eq!(differ.collect::<Vec<_>>(), [2]);
+        assert_ne!(first.body, other.body);
+    }
+
+    #[test]
+    fn a_selector_that_is_no_pointer_is_refused() {
+        assert_eq!("body:order_id".parse::<Selector>(), Err(SelectorFault));
+        assert_eq!("order_id".parse::<Selector>(), Err(SelectorFault));
+    }
+}

@@ -1,0 +1,164 @@
+//! The real binary, killed and stopped under load: what was answered 202 must arrive.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod program;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use beacon_relay::sandbox::Filter;
+use tokio::task::JoinSet;
+
+use program::Program;
+use support::{FakeUpstream, ORDER, RawClient, post};
+
+/// Kills of the first test; `FAULT_ROUNDS=1000` for a release.
+const ROUNDS: usize = 5;
+/// Connections that post at once.
+const CALLERS: usize = 8;
+
+/// The numbers of orders that were answered 202, while callers post until their relay is gone.
+struct Load {
+    callers: JoinSet<BTreeSet<usize>>,
+}
+
+impl Load {
+    async fn on(program: &Program, next: &Arc<AtomicUsize>) -> Self {
+        let mut callers = JoinSet::new();
+        for _ in 0..CALLERS {
+            let client = RawClient::connect(program.listen).await;
+            callers.spawn(caller(client, Arc::clone(next)));
+        }
+        Self { callers }
+    }
+
+    async fn accepted(self) -> BTreeSet<usize> {
+        self.callers.join_all().await.into_iter().flatten().collect()
+    }
+}
+
+async fn caller(mut client: RawClient, next: Arc<AtomicUsize>) -> BTreeSet<usize> {
+    let mut accepted = BTreeSet::new();
+    loop {
+        let n = next.fetch_add(1, Ordering::Relaxed);
+        let order = ORDER.replace(r#""123""#, &format!("\"{n}\""));
+        match client.try_exchange(&post("/v1/beacon/conversion", "", order)).await {
+            Ok(answer) if answer.status == 202 => {
+                accepted.insert(n);
+            }
+            // A relay that is stopping promises nothing.
+            Ok(answer) => assert_eq!(answer.status, 503, "{}", answer.text()),
+            Err(_) => return accepted,
+        }
+    }
+}
+
+/// Waits until nothing is owed, and names what was promised and did not arrive.
+async fn nothing_is_lost(program: &Program, upstream: &FakeUpstream, accepted: &BTreeSet<usize>) {
+    program.settled().await;
+    let events = upstream.sandbox.events(&Filter::default());
+    let arrived = events.iter().filter_map(|event| event.order_id.as_deref()?.parse().ok());
+    let arrived: BTreeSet<usize> = arrived.collect();
+    let lost: Vec<&usize> = accepted.difference(&arrived).collect();
+    let first = &lost[..lost.len().min(10)];
+    let (count, all) = (lost.len(), accepted.len());
+    assert!(lost.is_empty(), "{count} of {all} answered 202 were lost, the first {first:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_answered_202_survives_a_kill_at_any_moment() {
+    let rounds = std::env::var("FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
+    let mut random = fastrand::Rng::new();
+    println!("the moments of the kills come from seed {}", random.get_seed());
+    let upstream = FakeUpstream::start().await;
+    let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
+    let mut accepted = BTreeSet::new();
+    for _ in 0..rounds.unwrap_or(ROUNDS) {
+        let program = Program::start(dir.path(), upstream.addr()).await;
+        let load = Load::on(&program, &next).await;
+        tokio::time::sleep(Duration::from_millis(random.u64(20..600))).await;
+        program.kill();
+        accepted.append(&mut load.accepted().await);
+    }
+    assert!(accepted.len() > 100, "{} orders are no load", accepted.len());
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    nothing_is_lost(&program, &upstream, &accepted).await;
+    let (code, _) = program.terminate().await;
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_in_an_outage_survives_a_kill_in_it() {
+    let upstream = FakeUpstream::start().await;
+    upstream.misbehave(r#"{"status":503}"#);
+    let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    let load = Load::on(&program, &next).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    program.kill();
+    let accepted = load.accepted().await;
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    upstream.misbehave("{}");
+    nothing_is_lost(&program, &upstream, &accepted).await;
+    let (code, _) = program.terminate().await;
+    assert_eq!(code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_under_load_exits_0_and_loses_nothing() {
+    let upstream = FakeUpstream::start().await;
+    let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    let load = Load::on(&program, &next).await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    let (code, log) = program.terminate().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("\"stopped\""), "{log}");
+    let accepted = load.accepted().await;
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    nothing_is_lost(&program, &upstream, &accepted).await;
+    let (code, log) = program.terminate().await;
+    assert_eq!(code, Some(0), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_log_line_holds_a_body_value() {
+    let upstream = FakeUpstream::start().await;
+    upstream.misbehave(r#"{"status":400}"#);
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start_loud(dir.path(), upstream.addr()).await;
+    let mut client = RawClient::connect(program.listen).await;
+    let canary = "canary-51c2";
+    for body in [
+        ORDER.replace("12221", canary),
+        ORDER.replace(r#""123""#, &format!("\"{canary}\"")).replace("2000.00", "\"x\""),
+        format!(r#"{{"user_id":"{canary}@example.com"}}"#),
+        format!("{{\"{canary}"),
+    ] {
+        client.exchange(&post("/v1/beacon/conversion", "", body)).await;
+    }
+    let target = format!("/v1/beacon/click/1?{canary}={canary}");
+    client.exchange(&post(&target, "", format!(r#"{{"user_id":"{canary}"}}"#))).await;
+    program.settled().await;
+    let (code, log) = program.terminate().await;
+    assert_eq!(code, Some(0));
+    assert!(log.contains("dead letter"), "the log is loud: {log}");
+    assert!(!log.contains(canary), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_process_does_not_touch_the_directory_of_the_first() {
+    let upstream = FakeUpstream::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let first = Program::start(dir.path(), upstream.addr()).await;
+    let second = Program::refused(dir.path(), upstream.addr()).await;
+    assert_eq!(second.0, Some(1));
+    assert!(second.1.contains("cannot open the spool"), "{}", second.1);
+    let (code, _) = first.terminate().await;
+    assert_eq!(code, Some(0));
+}

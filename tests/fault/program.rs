@@ -1,0 +1,114 @@
+//! The real binary as a child process.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+use crate::support::RawClient;
+
+/// Longest that a start, a stop or a delivery of everything may take, on a busy machine.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A running relay.
+pub(crate) struct Program {
+    child: Child,
+    log: Lines<BufReader<ChildStderr>>,
+    read: String,
+    pub(crate) listen: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn command(data: &Path, upstream: SocketAddr, level: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--upstream", &format!("http://{upstream}"), "--data-dir"])
+        .arg(data)
+        .env("BEACON_RELAY_LOG__LEVEL", level)
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+impl Program {
+    /// Starts it and waits until it is ready.
+    pub(crate) async fn start(data: &Path, upstream: SocketAddr) -> Self {
+        Self::run(command(data, upstream, "info")).await
+    }
+
+    /// The same with everything in its log.
+    pub(crate) async fn start_loud(data: &Path, upstream: SocketAddr) -> Self {
+        Self::run(command(data, upstream, "trace")).await
+    }
+
+    /// Starts it where it cannot run; its exit code and what it said.
+    pub(crate) async fn refused(data: &Path, upstream: SocketAddr) -> (Option<i32>, String) {
+        let output = timeout(WITHIN, command(data, upstream, "info").output()).await;
+        let output = output.expect("ends by itself").unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    async fn run(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut read = String::new();
+        let ready = loop {
+            let line = timeout(WITHIN, log.next_line()).await.expect("starts in time").unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended at its start: {read}"));
+            read.push_str(&line);
+            read.push('\n');
+            match serde_json::from_str::<Value>(&line) {
+                Ok(line) if line["message"] == "ready" => break line,
+                Ok(_) | Err(_) => {}
+            }
+        };
+        let address = |key: &str| ready[key].as_str().unwrap().parse().unwrap();
+        Self { child, log, read, listen: address("listen"), admin: address("admin") }
+    }
+
+    /// SIGKILL: nothing is finished, nothing is closed.
+    pub(crate) fn kill(mut self) {
+        self.child.start_kill().unwrap();
+    }
+
+    /// SIGTERM; the exit code and the whole log.
+    pub(crate) async fn terminate(mut self) -> (Option<i32>, String) {
+        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        let pid = pid.expect("it runs");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        while let Some(line) = timeout(WITHIN, self.log.next_line()).await.expect("ends").unwrap() {
+            self.read.push_str(&line);
+            self.read.push('\n');
+        }
+        let status = timeout(WITHIN, self.child.wait()).await.expect("ends in time").unwrap();
+        (status.code(), self.read)
+    }
+
+    /// Waits until nothing is owed, and sees that the sums balance.
+    pub(crate) async fn settled(&self) {
+        let waiting = async {
+            loop {
+                let status = self.status().await;
+                if status["ledger"]["store"]["spooled"] == 0 {
+                    return status;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let status = timeout(WITHIN, waiting).await.expect("everything is delivered in time");
+        for sum in ["items", "leases", "store"] {
+            assert_eq!(status["ledger"]["differences"][sum], 0, "{sum}: {status:#}");
+        }
+    }
+
+    async fn status(&self) -> Value {
+        let request = b"GET /api/status HTTP/1.1\r\nHost: admin\r\n\r\n";
+        RawClient::connect(self.admin).await.exchange(request).await.json()
+    }
+}

@@ -1,0 +1,82 @@
+//! The commands as a person types them: output, errors and exit codes of the real binary.
+
+use std::process::{Command, Output};
+
+use crate::support::{FakeUpstream, TestRelay};
+
+fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+    command.args(args).envs(environment.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    for command in ["serve", "check", "sandbox", "health"] {
+        let help = run(&[command, "--help"], &[]);
+        assert_eq!(help.status.code(), Some(0));
+        assert!(text(&help.stdout).contains("Example: beacon-relay"), "{command}");
+    }
+    assert_eq!(run(&["--version"], &[]).status.code(), Some(0));
+    assert_eq!(run(&["serve", "--no-such-flag"], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn check_prints_the_plan_or_every_fault() {
+    let fine = run(&["check"], &[]);
+    assert_eq!(fine.status.code(), Some(0), "{}", text(&fine.stderr));
+    let plan = text(&fine.stdout);
+    for part in ["127.0.0.1:8080", "/v1/beacon/conversion", "events-api", "no fault found"] {
+        assert!(plan.contains(part), "{plan}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("bad.toml");
+    std::fs::write(&file, "[server]\nlisen = \"x\"\nbody_max = \"lots\"").unwrap();
+    for args in [["check", "--config"], ["serve", "--config"]] {
+        let refused = run(&[args[0], args[1], file.to_str().unwrap()], &[]);
+        assert_eq!(refused.status.code(), Some(2));
+        let faults = text(&refused.stderr);
+        assert!(faults.contains("bad.toml:2:1: server.lisen is not a setting"), "{faults}");
+        assert!(faults.contains("bad.toml:3:1: server.body_max is not a quantity"), "{faults}");
+        assert!(refused.stdout.is_empty());
+    }
+    let file = [("BEACON_RELAY_CONFIG", file.to_str().unwrap())];
+    assert_eq!(run(&["check"], &file).status.code(), Some(2));
+}
+
+#[test]
+fn a_relay_that_cannot_start_says_why() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let refused = run(
+        &["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0", "--data-dir", data],
+        &[],
+    );
+    assert_eq!(refused.status.code(), Some(1));
+    let error = text(&refused.stderr);
+    assert!(
+        error.contains(&format!("cannot listen on {address}, set by server.listen")),
+        "{error}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_tells_ready_from_not() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start(&upstream).await;
+    let url = format!("http://{}", relay.admin_addr());
+    let ready = run(&["health", "--url", &url], &[]);
+    assert_eq!(ready.status.code(), Some(0), "{}", text(&ready.stderr));
+    let address = relay.admin_addr().to_string();
+    let configured = run(&["health"], &[("BEACON_RELAY_ADMIN__LISTEN", address.as_str())]);
+    assert_eq!(configured.status.code(), Some(0), "{}", text(&configured.stderr));
+    relay.finish().await;
+    let gone = run(&["health", "--url", &url], &[]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(text(&gone.stderr).contains("does not answer"));
+}

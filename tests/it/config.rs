@@ -1,0 +1,150 @@
+//! The layers of the configuration, and every fault at once with its place and remedy.
+
+use beacon_relay::config::{Layers, Plan};
+
+fn plan(file: &str, environment: &[(&str, &str)]) -> Result<Plan, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.toml");
+    std::fs::write(&path, file).unwrap();
+    let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+    let layers = Layers {
+        file: Some(path.clone()),
+        environment: environment.collect(),
+        ..Layers::default()
+    };
+    let shown = path.display().to_string();
+    layers.plan().map_err(|faults| faults.to_string().replace(&shown, "relay.toml"))
+}
+
+#[test]
+fn the_compiled_in_layer_runs_alone() {
+    let plan = Layers::default().plan().unwrap();
+    assert_eq!(plan.server.listen.to_string(), "127.0.0.1:8080");
+    let names: Vec<&str> = plan.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["beacon-conversion", "beacon-impression", "beacon-view", "beacon-click"]);
+    assert_eq!(plan.destinations.len(), 1);
+}
+
+#[test]
+fn each_layer_goes_above_the_one_before() {
+    let file = "[server]\nlisten = \"127.0.0.1:1\"\nrequests_max = 7\nbody_max = \"1 KiB\"";
+    let environment = [
+        ("BEACON_RELAY_SERVER__LISTEN", "127.0.0.1:2"),
+        ("BEACON_RELAY_SERVER__REQUESTS_MAX", "8"),
+        ("BEACON_RELAY_VERSION", "not a setting: no two underscores"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.toml");
+    std::fs::write(&path, file).unwrap();
+    let layers = Layers {
+        file: Some(path),
+        environment: environment.map(|(name, value)| (name.into(), value.into())).into(),
+        flags: vec![("--listen", &["server", "listen"], "127.0.0.1:3".into())],
+        upstream: Some("http://127.0.0.1:4".into()),
+    };
+    let plan = layers.plan().unwrap();
+    assert_eq!(plan.server.listen.port(), 3);
+    assert_eq!(plan.server.requests.requests_max, 8);
+    assert_eq!(plan.server.requests.body_bytes_max, 1024);
+    assert_eq!(plan.destinations[0].shape.origin(), "http://127.0.0.1:4");
+}
+
+#[test]
+fn a_table_of_the_same_name_overrides_member_by_member() {
+    let file = "[[destination]]\nname = \"events-api\"\nretry = { wait_first = \"200 ms\" }\n\
+                [[source]]\nname = \"beacon-conversion\"\ndedupe = false";
+    let plan = plan(file, &[]).unwrap();
+    let backoff = plan.destinations[0].backoff;
+    assert_eq!((backoff.wait_first.as_millis(), backoff.wait_max.as_secs()), (200, 900));
+    assert_eq!(plan.destinations[0].concurrency, 32);
+    assert!(plan.sources[0].dedupe.is_none());
+    assert_eq!(plan.sources.len(), 4);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_place_and_remedy() {
+    let file = r#"
+[server]
+listen = "0.0.0.0:8080"
+body_max = 5
+head_within = "15"
+lisen = "x"
+
+[[source]]
+name = "hook"
+kind = "notification"
+path = "/hook"
+schema = "schemas/none.json"
+to = ["backoffice"]
+
+[[source]]
+name = "hook2"
+kind = "click"
+path = "/v1/beacon/conversion"
+schema = "schemas/ad-event.json"
+to = ["events-api"]
+dedupe = { key = ["order_id"] }
+
+[[destination]]
+name = "no url"
+[[destination]]
+name = "loop"
+base_url = "http://user:pass@host"
+target = "hooks"
+retry = { wait_first = "0 s", wait_frist = "1 s" }
+[surprise]
+"#;
+    let faults = plan(file, &[("BEACON_RELAY_SERVER__GRACE", "soon")]).unwrap_err();
+    let expected = [
+        "environment variable BEACON_RELAY_SERVER__GRACE: server.grace is not a quantity",
+        "relay.toml:3:1: server.listen is 0.0.0.0:8080, where anyone could post",
+        "relay.toml:4:1: server.body_max is a number, not a text",
+        "relay.toml:5:1: server.head_within has no unit",
+        "relay.toml:6:1: server.lisen is not a setting",
+        "did you mean \"listen\"?",
+        "relay.toml:12:1: source \"hook\".schema names \"schemas/none.json\", which is not there",
+        "relay.toml:13:1: source \"hook\".to names \"backoffice\", which is no destination",
+        "relay.toml:18:1: source \"hook2\".path and the path of source \"beacon-conversion\" take",
+        "source \"hook2\".dedupe.key holds \"order_id\"",
+        "source \"hook2\".dedupe.window is missing",
+        "destination \"no url\".name is no name",
+        "destination \"no url\".base_url is missing",
+        "destination \"loop\".base_url holds a user name",
+        "destination \"loop\".target is no path",
+        "destination \"loop\".retry.wait_first is no wait",
+        "destination \"loop\".retry.wait_frist is not a setting",
+        "relay.toml:30:2: surprise is not a setting",
+    ];
+    for line in expected {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+    assert!(faults.ends_with("faults"), "{faults}");
+}
+
+#[test]
+fn what_is_not_toml_is_told_with_its_place() {
+    let faults = plan("[server\nlisten = ", &[]).unwrap_err();
+    assert!(faults.starts_with("relay.toml:1:"), "{faults}");
+}
+
+#[test]
+fn a_secret_that_is_not_there_is_a_fault_and_never_shown() {
+    let file = "[admin]\ntoken_env = \"RELAY_ADMIN_TOKEN\"";
+    let faults = plan(file, &[]).unwrap_err();
+    assert!(faults.contains("names the variable RELAY_ADMIN_TOKEN, which is not set"), "{faults}");
+    let plan = plan(file, &[("RELAY_ADMIN_TOKEN", "hush-hush")]).unwrap();
+    assert!(!format!("{plan:?}").contains("hush-hush"));
+}
+
+#[test]
+fn every_example_would_run() {
+    let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
+    let mut seen = 0;
+    for entry in std::fs::read_dir(examples).unwrap() {
+        let file = entry.unwrap().path();
+        let layers = Layers { file: Some(file.clone()), ..Layers::default() };
+        layers.plan().unwrap_or_else(|faults| panic!("{}: {faults}", file.display()));
+        seen += 1;
+    }
+    assert!(seen >= 2);
+}

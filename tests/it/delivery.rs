@@ -1,0 +1,205 @@
+//! From the spool to the upstream: retries, outages, dead letters, restarts.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{FakeUpstream, ORDER, TestRelay};
+
+/// Waits short enough for a test.
+const QUICK: &str = r#"
+[[destination]]
+name = "events-api"
+retry = { wait_first = "20 ms", wait_max = "100 ms" }
+attempt_within = "300 ms"
+connect_within = "300 ms"
+"#;
+
+fn click(n: usize) -> (String, String) {
+    (format!("/v1/beacon/click/{n}?pos=1"), format!(r#"{{"session_id":"s-{n}"}}"#))
+}
+
+#[tokio::test]
+async fn what_came_in_an_outage_arrives_after_it() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"outage":"700 ms"}"#);
+    for n in 0..30 {
+        let (target, body) = click(n);
+        assert_eq!(relay.post(&target, &body).await.status, 202);
+    }
+    relay.settled().await;
+    let stats = upstream.sandbox.stats();
+    assert_eq!(stats.accepted, 30);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn an_outage_costs_probes_and_no_storm() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"status":503}"#);
+    for n in 0..100 {
+        let (target, body) = click(n);
+        assert_eq!(relay.post(&target, &body).await.status, 202);
+    }
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1500) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let during = upstream.sandbox.stats().requests;
+    // 32 may be under way when the breaker opens; then one probe each 250 ms and more.
+    assert!(during <= 32 + 8, "{during} requests in an outage");
+    assert_eq!(relay.status().await["destinations"][0]["breaker"], "open");
+    upstream.misbehave("{}");
+    relay.settled().await;
+    assert_eq!(relay.status().await["destinations"][0]["breaker"], "closed");
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_retry_after_is_not_undercut() {
+    let mut upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"status":429,"retry_after":1}"#);
+    let (target, body) = click(1);
+    relay.post(&target, &body).await;
+    let first = upstream.next_event().await;
+    relay.until(|status| status["destinations"][0]["retrying"] == 1).await;
+    upstream.misbehave("{}");
+    let (target, body) = click(2);
+    relay.post(&target, &body).await;
+    // Neither the event that was told to wait nor any other of the origin goes before.
+    for _ in 0..2 {
+        let next = upstream.next_event().await;
+        let waited = next.at.since(first.at);
+        assert!(waited >= Duration::from_millis(990), "sent again after {waited:?}");
+    }
+    relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn what_upstream_refuses_becomes_a_dead_letter() {
+    let mut upstream = FakeUpstream::start().await;
+    let mut relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"status":422}"#);
+    assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
+    upstream.next_event().await;
+    relay.settled().await;
+    let destination = &relay.status().await["destinations"][0];
+    assert_eq!(destination["dead"], 1, "{destination:#}");
+    let metrics = relay.metrics().await;
+    for line in [
+        r#"beacon_relay_schema_drift_total{destination="events-api"} 1"#,
+        r#"beacon_relay_deliveries_total{destination="events-api",outcome="dead"} 1"#,
+        r#"beacon_relay_attempts_total{destination="events-api",verdict="schema_refused"} 1"#,
+        r#"beacon_relay_dead_letters{destination="events-api"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    // The key is free again: a corrected order is a new one, over a restart too.
+    upstream.misbehave("{}");
+    relay.restart().await;
+    assert_eq!(relay.status().await["destinations"][0]["dead"], 1);
+    assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
+    assert_eq!(upstream.next_event().await.body, ORDER);
+    relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_ends_the_attempt() {
+    let mut upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"delay":"20 s"}"#);
+    assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
+    let view = relay.post("/v1/beacon/view/1", r#"{"session_id":"s"}"#).await;
+    assert_eq!(view.status, 202);
+    upstream.next_events(2).await;
+    upstream.misbehave("{}");
+    // An order may arrive twice, upstream knows it; a view may not, and is kept for a person.
+    assert_eq!(upstream.next_event().await.body, ORDER);
+    relay.settled().await;
+    let destination = &relay.status().await["destinations"][0];
+    assert_eq!(destination["dead"], 1, "{destination:#}");
+    let metrics = relay.metrics().await;
+    let line = r#"beacon_relay_possible_duplicates_total{destination="events-api"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn resets_and_closes_lose_nothing() {
+    for faults in [
+        r#"{"reset":"before","share":0.3}"#,
+        r#"{"reset":"after","share":0.3}"#,
+        r#"{"close_after":3}"#,
+        r#"{"html":true,"share":0.3}"#,
+        r#"{"status":301,"share":0.3}"#,
+    ] {
+        let upstream = FakeUpstream::start().await;
+        let relay = TestRelay::start_with(QUICK, &upstream).await;
+        upstream.misbehave(faults);
+        for n in 0..20 {
+            let order = ORDER.replace(r#""123""#, &format!("\"{n}\""));
+            assert_eq!(relay.post("/v1/beacon/conversion", &order).await.status, 202);
+        }
+        relay.settled().await;
+        let status = relay.status().await;
+        assert_eq!(status["destinations"][0]["dead"], 0, "{faults}");
+        assert_eq!(status["ledger"]["store"]["delivered"], 20, "{faults}");
+        relay.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_delivered_is_delivered_after_a_restart() {
+    let mut upstream = FakeUpstream::start().await;
+    let mut relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"status":503}"#);
+    for n in 0..10 {
+        let (target, body) = click(n);
+        assert_eq!(relay.post(&target, &body).await.status, 202);
+    }
+    upstream.next_event().await;
+    relay.restart().await;
+    assert_eq!(relay.status().await["ledger"]["store"]["recovered"], 10);
+    upstream.misbehave("{}");
+    relay.settled().await;
+    assert_eq!(upstream.sandbox.stats().accepted, 10);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn an_event_past_its_age_is_kept_as_expired() {
+    let upstream = FakeUpstream::start().await;
+    let config = format!("{QUICK}max_age = {{ click = \"150 ms\" }}\n");
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    upstream.misbehave(r#"{"status":503}"#);
+    let (target, body) = click(1);
+    relay.post(&target, &body).await;
+    relay.settled().await;
+    let metrics = relay.metrics().await;
+    let line = r#"beacon_relay_deliveries_total{destination="events-api",outcome="expired"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_dead_destination_does_not_slow_another() {
+    let (dead, mut healthy) = (FakeUpstream::start().await, FakeUpstream::start().await);
+    dead.misbehave(r#"{"delay":"20 s"}"#);
+    let config = format!(
+        "{QUICK}\n[[destination]]\nname = \"healthy\"\nbase_url = \"http://{}\"\n\
+         target = \"verbatim\"\n[[source]]\nname = \"beacon-click\"\nto = [\"events-api\", \"healthy\"]",
+        healthy.addr()
+    );
+    let relay = TestRelay::start_with(&config, &dead).await;
+    for n in 0..100 {
+        let (target, body) = click(n);
+        assert_eq!(relay.post(&target, &body).await.status, 202);
+    }
+    healthy.next_events(100).await;
+    dead.misbehave("{}");
+    relay.settled().await;
+    relay.finish().await;
+}

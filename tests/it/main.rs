@@ -1,0 +1,12 @@
+//! Features from outside: a relay with a real spool, over real TCP, in front of the sandbox.
+#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
+
+mod admin;
+mod beacon;
+mod cli;
+mod config;
+mod delivery;
+mod openapi;
+mod refusals;
+mod sandbox;
+mod support;

@@ -1,0 +1,201 @@
+//! `openapi.yaml` against the relay, both ways: every documented status can be provoked, and
+//! nothing is answered that is not documented.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use beacon_relay::clock::Clock;
+use beacon_relay::config::Layers;
+use beacon_relay::http::admin::{Access, Admin};
+use beacon_relay::http::status::Status;
+use beacon_relay::http::{self, listener};
+use beacon_relay::ledger::Ledger;
+use beacon_relay::metrics::Metrics;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::support::{BrokenSpool, FakeUpstream, ORDER, RawAnswer, RawClient, TestRelay};
+
+/// Path as documented, method, status.
+type Answered = BTreeSet<(String, String, u16)>;
+
+fn document() -> Value {
+    serde_saphyr::from_str(http::OPENAPI).unwrap()
+}
+
+fn documented() -> Answered {
+    let document = document();
+    let mut all = Answered::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in ["get", "post", "put", "delete"] {
+            let Some(operation) = item.get(method) else { continue };
+            for status in operation["responses"].as_object().unwrap().keys() {
+                all.insert((path.clone(), method.to_owned(), status.parse().unwrap()));
+            }
+        }
+    }
+    all
+}
+
+const EVENTS: [(&str, &str, &str); 4] = [
+    ("/v1/beacon/conversion", "/v1/beacon/conversion", ORDER),
+    ("/{version}/beacon/impression/{ad_id}", "/v1/beacon/impression/1", r#"{"user_id":"u"}"#),
+    ("/{version}/beacon/view/{ad_id}", "/v9/beacon/view/1?x", r#"{"user_id":"u"}"#),
+    ("/{version}/beacon/click/{ad_id}", "/v1/beacon/click/a-b", r#"{"user_id":"u"}"#),
+];
+
+/// Notes an answer and holds its body against its documented media type.
+fn note(seen: &mut Answered, document: &Value, path: &str, method: &str, answer: &RawAnswer) {
+    let response = &document["paths"][path][method]["responses"][answer.status.to_string()];
+    let response = match response["$ref"].as_str() {
+        Some(reference) => document.pointer(reference.trim_start_matches('#')).unwrap(),
+        None => response,
+    };
+    let media = answer.header("content-type").map(|value| value.split(';').next().unwrap());
+    match response.get("content").and_then(Value::as_object) {
+        Some(content) => {
+            let media = media.unwrap_or("nothing");
+            assert!(content.contains_key(media), "{method} {path} {} is {media}", answer.status);
+            if media == "application/problem+json" {
+                let codes = &document["components"]["schemas"]["Problem"]["properties"]["code"];
+                let code = &answer.json()["code"];
+                assert!(codes["enum"].as_array().unwrap().contains(code), "{code}");
+            }
+        }
+        None => assert_eq!((media, answer.body.len()), (None, 0), "{method} {path}"),
+    }
+    seen.insert((path.to_owned(), method.to_owned(), answer.status));
+}
+
+#[tokio::test]
+async fn every_documented_answer_is_given_and_no_other() {
+    let document = document();
+    let mut seen = Answered::new();
+    let upstream = FakeUpstream::start().await;
+    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"50 ms\"";
+    let relay = TestRelay::start_with(limits, &upstream).await;
+    for (path, target, body) in EVENTS {
+        let mut took = |answer: RawAnswer| note(&mut seen, &document, path, "post", &answer);
+        took(relay.post(target, body).await);
+        took(relay.post(target, "{").await);
+        took(relay.post(target, "{}").await);
+        took(relay.post(target, " ".repeat(3000)).await);
+        took(relay.post_with(target, "Content-Type: image/png\r\n", body).await);
+        let half = format!("POST {target} HTTP/1.1\r\nHost: r\r\nContent-Length: 9\r\n\r\n");
+        took(relay.send(half.as_bytes()).await);
+    }
+    let get = b"GET /openapi.yaml HTTP/1.1\r\nHost: r\r\n\r\n";
+    let answer = relay.send(get).await;
+    assert_eq!(answer.text(), http::OPENAPI);
+    note(&mut seen, &document, "/openapi.yaml", "get", &answer);
+    for path in ["/metrics", "/healthz", "/readyz", "/api/status"] {
+        note(&mut seen, &document, path, "get", &relay.admin(path, "").await);
+    }
+    relay.settled().await;
+    relay.finish().await;
+    full(&mut seen, &document, &upstream).await;
+    guarded(&mut seen, &document, &upstream).await;
+    broken(&mut seen, &document).await;
+    assert_eq!(seen, documented());
+}
+
+/// A spool without room.
+async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    upstream.misbehave(r#"{"status":503}"#);
+    let relay = TestRelay::start_with("[spool]\nmax_bytes = \"4 MiB\"", upstream).await;
+    let body = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(200_000));
+    let mut fill = 0..60;
+    while fill.next().is_some() && relay.post("/v1/beacon/click/1", &body).await.status == 202 {}
+    // A body that still fits the last gap would be taken: these are as large as what did not fit.
+    let order = ORDER.replace(r#""xxx""#, &format!("\"{}\"", "x".repeat(200_000)));
+    for (path, target, small) in EVENTS {
+        let body = if small == ORDER { &order } else { &body };
+        note(seen, document, path, "post", &relay.post(target, body).await);
+    }
+    upstream.misbehave("{}");
+    relay.finish().await;
+}
+
+/// An admin listener off loopback.
+async fn guarded(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    for token in ["", "token_env = \"ADMIN_TOKEN\""] {
+        let config = format!("[admin]\nlisten = \"0.0.0.0:9090\"\n{token}");
+        let relay = TestRelay::start_with(&config, upstream).await;
+        note(seen, document, "/api/status", "get", &relay.admin("/api/status", "").await);
+        relay.finish().await;
+    }
+}
+
+/// A store that has failed.
+async fn broken(seen: &mut Answered, document: &Value) {
+    let status = Status::new(
+        Arc::new(BrokenSpool),
+        Arc::new(Ledger::new([], [])),
+        Arc::new(Metrics::new(&[], [], [])),
+        Vec::new(),
+        Clock::system(),
+    );
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = door.local_addr().unwrap();
+    let admin = Admin {
+        status: Arc::new(status),
+        access: Access { token: None, listen },
+        draining: CancellationToken::new(),
+    };
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let limits = Layers::default().plan().unwrap().server.connections;
+    let router = http::admin(admin);
+    tasks.spawn(listener::serve(door, router, limits, stop.clone(), stop.clone()));
+    for path in ["/metrics", "/readyz", "/api/status"] {
+        note(seen, document, path, "get", &get(listen, path).await);
+    }
+    assert_eq!(get(listen, "/readyz").await.json()["reasons"][0], "spool_fault");
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn get(address: SocketAddr, path: &str) -> RawAnswer {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: r\r\n\r\n");
+    RawClient::connect(address).await.exchange(request.as_bytes()).await
+}
+
+#[test]
+fn every_source_has_its_path_in_the_document_and_back() {
+    let plan = Layers::default().plan().unwrap();
+    let sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
+    let posts = documented().into_iter().filter(|(_, method, _)| method == "post");
+    assert_eq!(posts.map(|(path, ..)| path).collect::<BTreeSet<_>>(), sources);
+}
+
+#[test]
+fn every_reference_of_the_document_leads_somewhere() {
+    fn walk(node: &Value, found: &mut Vec<String>) {
+        match node {
+            Value::Object(members) => {
+                for (key, value) in members {
+                    match (key.as_str(), value) {
+                        ("$ref", Value::String(reference)) => found.push(reference.clone()),
+                        (_, value) => walk(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| walk(item, found)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+    }
+    let (document, mut found) = (document(), Vec::new());
+    walk(&document, &mut found);
+    assert!(found.len() > 20);
+    for reference in found {
+        let leads = match reference.strip_prefix('#') {
+            Some(pointer) => document.pointer(pointer).is_some(),
+            None => std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(&reference).exists(),
+        };
+        assert!(leads, "{reference} leads nowhere");
+    }
+    assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+}

@@ -1,0 +1,51 @@
+//! A store that has failed: every call ends with its fault.
+
+use std::time::Duration;
+
+use beacon_relay::event::DestinationName;
+use beacon_relay::spool::{
+    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, SettleError, Settlement, Spool,
+    SpoolFuture, SpoolStats, StoreFault,
+};
+
+/// A store that has failed.
+pub(crate) struct BrokenSpool;
+
+fn fault() -> StoreFault {
+    StoreFault { doing: "syncing".to_owned(), cause: "input/output error".to_owned() }
+}
+
+impl Spool for BrokenSpool {
+    fn append(&self, _: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        _: &'a DestinationName,
+        _: usize,
+        _: Duration,
+    ) -> SpoolFuture<'a, Vec<Lease>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn settle(&self, _: Lease, _: Settlement) -> SpoolFuture<'_, (), SettleError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn dead(&self, _: Option<DeliveryId>, _: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn replay<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn stats(&self) -> SpoolFuture<'_, SpoolStats> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn close(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(async { Err(fault()) })
+    }
+}

@@ -1,0 +1,16 @@
+//! What the integration tests stand on.
+#![allow(dead_code, unused_imports, reason = "each test binary uses the pieces that it needs")]
+#![allow(clippy::unwrap_used, reason = "a piece that fails fails its test")]
+
+mod broken_spool;
+mod fake_upstream;
+mod raw_client;
+mod test_relay;
+
+pub(crate) use self::broken_spool::BrokenSpool;
+pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
+pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
+pub(crate) use self::test_relay::{ORDER, TestRelay};
+
+/// Longest that a test waits for what should come at once.
+pub(crate) const SOON: std::time::Duration = std::time::Duration::from_secs(5);
