@@ -2,10 +2,10 @@
 //!
 //! A schema is compiled once, at start, and refused unless every word of it is understood; a
 //! check then gives the violations that Ajv 8.20 with ajv-formats 3 gives, options `allErrors`,
-//! `strict: false` and `strictNumbers`, in the same order and in the same words. Two bounds are
-//! ours: [`PATTERN_TEXT_MAX`] and [`VIOLATIONS_MAX`].
+//! `strict: false` and `strictNumbers`, in the same order and in the same words. The bounds are
+//! ours: [`PATTERN_TEXT_MAX`], [`VIOLATIONS_MAX`], and how often a schema may call itself.
 //!
-//! No message ever holds a value of the body.
+//! No message ever holds a value of the body; names of its members may stand in paths.
 
 mod ajv;
 mod automaton;

@@ -153,6 +153,16 @@ fn the_deepest_body_leaves_a_quarter_of_the_stack() {
 }
 
 #[test]
+fn a_schema_file_may_be_nested_to_its_bound() {
+    on_a_stack(2048, || {
+        let nested =
+            |levels: usize| format!("{}{{}}{}", "{\"items\":".repeat(levels), "}".repeat(levels));
+        assert!(Schema::compile("s.json", &nested(99)).is_ok());
+        assert_eq!(faults(&nested(100)), [" the file is nested deeper than 100 levels"]);
+    });
+}
+
+#[test]
 fn a_body_deeper_than_all_bounds_is_given_up() {
     on_a_stack(2048, || {
         let schema = Schema::compile("s.json", r##"{"items":{"$ref":"#"}}"##).unwrap();
