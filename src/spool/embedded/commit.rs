@@ -263,12 +263,16 @@ impl Committer {
 
     /// Says that there is no room, and asks for some.
     fn full(&self) -> AppendError {
-        self.shared.pool.set_full(true);
-        self.shared.bell.hurry();
-        AppendError::Full {
-            used_bytes: self.shared.pool.used(),
-            limit_bytes: self.shared.pool.max_bytes,
+        let (used_bytes, limit_bytes) = (self.shared.pool.used(), self.shared.pool.max_bytes);
+        if !self.shared.pool.set_full(true) {
+            tracing::warn!(
+                used_bytes,
+                limit_bytes,
+                "no room for new events, in the spool's bounds or on its disk"
+            );
         }
+        self.shared.bell.hurry();
+        AppendError::Full { used_bytes, limit_bytes }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::spool::{AppendError, DeadLetter, DeliveryId, Refusal, StoreFault};
 const LETTERS_MAX: usize = 10_000;
 /// Letters that one command puts back.
 const REPLAY_MAX: usize = 256;
-/// Bytes of them, unless a single one has more.
+/// Bytes of them, unless a single one has more or a segment takes less.
 const REPLAY_BYTES_MAX: usize = 1 << 20;
 
 /// A letter that was found but not read yet.
@@ -68,6 +68,8 @@ const LOST_REFUSAL: Refusal =
 pub(super) async fn replay(shared: &Arc<Shared>, ids: &[DeliveryId]) -> Result<usize, AppendError> {
     shared.check()?;
     let mut replayed = 0;
+    let segment = usize::try_from(shared.append_bytes_max()).unwrap_or(usize::MAX);
+    let bytes_max = REPLAY_BYTES_MAX.min(segment);
     for ids in ids.chunks(LETTERS_MAX) {
         let wanted: HashSet<DeliveryId> = ids.iter().copied().collect();
         let found = blocking(shared, "replaying dead letters", move |shared| {
@@ -79,7 +81,7 @@ pub(super) async fn replay(shared: &Arc<Shared>, ids: &[DeliveryId]) -> Result<u
             let mut bytes = 0;
             while let Some((_, next)) = found.peek()
                 && part.len() < REPLAY_MAX
-                && (part.is_empty() || bytes + next.place.len as usize <= REPLAY_BYTES_MAX)
+                && (part.is_empty() || bytes + next.place.len as usize <= bytes_max)
             {
                 bytes += next.place.len as usize;
                 part.extend(found.next());

@@ -226,11 +226,14 @@ impl Flusher {
                 };
                 segments.extract_if(.., is_free).map(|(_, segment)| segment).collect::<Vec<_>>()
             };
-            for segment in &freed {
-                self.shared.pool.put(&segment.head.path(), segment.size)?;
-            }
             if freed.is_empty() {
                 continue;
+            }
+            let mut spares: Vec<String> = Vec::new();
+            for segment in &freed {
+                let pending = spares.len();
+                let (path, size) = (segment.head.path(), segment.size);
+                spares.extend(self.shared.pool.put(&path, size, pending)?);
             }
             // An acknowledgement that outlives its segment is harmless, the reverse is not.
             self.shared.disk.sync_dir(log.dir())?;
@@ -238,6 +241,7 @@ impl Flusher {
             for segment in &freed {
                 self.shared.disk.remove(&segment.head.ack_path())?;
             }
+            spares.into_iter().for_each(|spare| self.shared.pool.keep(spare));
         }
         Ok(())
     }

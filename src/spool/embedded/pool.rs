@@ -80,8 +80,9 @@ impl Pool {
         self.full.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_full(&self, full: bool) {
-        self.full.store(full, Ordering::Relaxed);
+    /// Answers what it was before.
+    pub(super) fn set_full(&self, full: bool) -> bool {
+        self.full.swap(full, Ordering::Relaxed)
     }
 
     pub(super) fn next_number(&self) -> u64 {
@@ -138,21 +139,29 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes back a file that is counted and whole, as a spare or to be removed. The caller syncs
-    /// the directories.
-    pub(super) fn put(&self, file: &str, size: u64) -> Result<(), StoreFault> {
-        let mut spares = lock(&self.spares);
-        if size == self.segment_bytes && spares.len() < SPARES_MAX {
+    /// Renames a file that is counted into a spare, or removes it. The caller syncs the directories
+    /// before it hands the spare to [`Pool::keep`], for from then on it is overwritten; `pending`
+    /// says how many it has in hand.
+    pub(super) fn put(
+        &self,
+        file: &str,
+        size: u64,
+        pending: usize,
+    ) -> Result<Option<String>, StoreFault> {
+        if size == self.segment_bytes && lock(&self.spares).len() + pending < SPARES_MAX {
             let spare = spare_name(self.next_number());
             self.disk.rename(file, &spare)?;
-            spares.push(spare);
-            self.full.store(false, Ordering::Relaxed);
-            return Ok(());
+            return Ok(Some(spare));
         }
-        drop(spares);
         self.disk.remove(file)?;
         self.give_back(size);
-        Ok(())
+        Ok(None)
+    }
+
+    /// Makes a spare available.
+    pub(super) fn keep(&self, spare: String) {
+        lock(&self.spares).push(spare);
+        self.full.store(false, Ordering::Relaxed);
     }
 
     /// Gives a spare back to the file system; says whether there was one.
@@ -192,7 +201,8 @@ mod tests {
         assert!(pool.take(Purpose::Upkeep).is_ok());
         assert!(matches!(pool.take(Purpose::Upkeep), Err(WriteError::Full)));
         assert_eq!(pool.used(), 1 << 20);
-        pool.put(&taken[0], 1 << 17).unwrap();
+        let spare = pool.put(&taken[0], 1 << 17, 0).unwrap();
+        pool.keep(spare.expect("there was none"));
         assert_eq!(pool.used(), 1 << 20, "a spare is room taken");
         assert!(pool.take(Purpose::Events).is_ok());
     }

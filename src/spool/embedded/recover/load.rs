@@ -28,7 +28,7 @@ pub(super) fn load(
     log: LogKind,
     state: &mut State,
 ) -> Result<Vec<Loaded>, StoreFault> {
-    let (mut segments, mut acks) = (Vec::new(), Vec::new());
+    let (mut segments, mut acks, mut spares) = (Vec::new(), Vec::new(), Vec::new());
     for (name, size) in with.disk.list(log.dir())? {
         let path = format!("{}/{name}", log.dir());
         let number = |suffix| name.strip_suffix(suffix).and_then(|n: &str| n.parse::<u64>().ok());
@@ -39,9 +39,14 @@ pub(super) fn load(
             acks.push(number);
         } else if let Some(number) = number(".spare") {
             with.pool.found(number, size);
-            with.pool.put(&path, size)?;
+            spares.push((path, size));
         } else {
             tracing::warn!(file = path, "a file that is not the spool's lies in its directory");
+        }
+    }
+    for (path, size) in spares {
+        if let Some(spare) = with.pool.put(&path, size, 0)? {
+            with.pool.keep(spare);
         }
     }
     for orphan in acks.iter().filter(|number| !segments.iter().any(|(of, _)| of == *number)) {

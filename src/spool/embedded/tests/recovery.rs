@@ -139,6 +139,24 @@ async fn segments_of_every_log_are_freed_when_nothing_in_them_is_owed() {
 }
 
 #[tokio::test]
+async fn more_letters_than_a_segment_holds_are_replayed() {
+    let mut stage = Stage::with(4 << 20);
+    let mut ids = BTreeSet::new();
+    for _ in 0..12 {
+        let events = (0..4).map(|_| stage.event(&[b'x'; 20_000], &["a"])).collect();
+        ids.extend(stage.store(events).await);
+        for lease in stage.lease_all("a").await.into_values() {
+            stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+        }
+    }
+    let letters = stage.spool().dead(None, 100).await.unwrap();
+    let of: Vec<_> = letters.iter().map(|letter| letter.id).collect();
+    assert_eq!(stage.spool().replay(&of).await.unwrap(), 48);
+    stage.kill_and_reopen();
+    assert_eq!(stage.ids("a").await, ids);
+}
+
+#[tokio::test]
 async fn more_destinations_than_a_segment_has_slots_take_turns() {
     let mut stage = Stage::with(16 << 20);
     let names: Vec<String> = (0..80).map(|number| format!("d{number:02}")).collect();
