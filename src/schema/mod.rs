@@ -13,6 +13,7 @@ mod compile;
 mod equal;
 mod fault;
 mod formats;
+pub mod lint;
 mod names;
 mod pattern;
 mod rules;
