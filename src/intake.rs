@@ -4,8 +4,18 @@ use std::sync::Arc;
 
 use crate::ledger::{Ledger, Outcome};
 use crate::metrics::Metrics;
-use crate::source::{Raw, Received, Reject, Source};
+use crate::schema::lint::Warnings;
+use crate::source::{Admitted, Raw, Received, Reject, Source};
 use crate::spool::{AppendError, Appended, Batch, NewEvent, Spool};
+
+/// An item that is durable.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Stored, or a duplicate and of what.
+    pub appended: Appended,
+    /// What its sender may not have meant.
+    pub warnings: Warnings,
+}
 
 /// The way in behind every door.
 #[derive(Clone)]
@@ -33,12 +43,16 @@ impl Intake {
         source: &Source,
         received: &Received,
         items: &[Raw],
-    ) -> Result<Vec<Result<Appended, Reject>>, AppendError> {
+    ) -> Result<Vec<Result<Accepted, Reject>>, AppendError> {
         let name = &source.settings().name;
         let mut tally = self.ledger.items(name, items.len());
-        let admitted: Vec<Result<NewEvent, Reject>> =
-            items.iter().map(|raw| source.admit(received, raw)).collect();
-        let events: Vec<NewEvent> = admitted.iter().flatten().cloned().collect();
+        let mut events = Vec::with_capacity(items.len());
+        let mut admit = |raw| {
+            let Admitted { event, warnings } = source.admit(received, raw)?;
+            events.push(event);
+            Ok(warnings)
+        };
+        let judged: Vec<Result<Warnings, Reject>> = items.iter().map(&mut admit).collect();
         let mut appended = match self.append(source, events).await {
             Ok(appended) => appended.into_iter(),
             Err(error) => {
@@ -47,9 +61,12 @@ impl Intake {
             }
         };
         let mut results = Vec::with_capacity(items.len());
-        for item in admitted {
+        for item in judged {
             let result = match item {
-                Ok(_) => appended.next().map(Ok).ok_or(AppendError::Unsure)?,
+                Ok(warnings) => {
+                    let appended = appended.next().ok_or(AppendError::Unsure)?;
+                    Ok(Accepted { appended, warnings })
+                }
                 Err(reject) => Err(reject),
             };
             tally.book(self.outcome(source, &result));
@@ -73,15 +90,22 @@ impl Intake {
         }
     }
 
-    fn outcome(&self, source: &Source, result: &Result<Appended, Reject>) -> Outcome {
+    fn outcome(&self, source: &Source, result: &Result<Accepted, Reject>) -> Outcome {
+        let name = &source.settings().name;
         match result {
-            Ok(Appended::Stored(_)) => Outcome::Accepted,
-            Ok(Appended::Duplicate { .. }) => Outcome::Duplicate,
+            Ok(Accepted { appended: Appended::Stored(_), warnings }) => {
+                for lint in warnings.lints() {
+                    self.metrics.warning(name, lint.as_str());
+                }
+                Outcome::Accepted
+            }
+            // Counted with the first: a client that tries again has not erred twice.
+            Ok(Accepted { appended: Appended::Duplicate { .. }, .. }) => Outcome::Duplicate,
             Err(Reject::Syntax(_)) => Outcome::Rejected,
             Err(Reject::Invalid(violations)) => {
                 for violation in violations.iter() {
                     let (keyword, field) = (violation.keyword(), violation.field());
-                    self.metrics.violation(&source.settings().name, keyword, field);
+                    self.metrics.violation(name, keyword, field);
                 }
                 Outcome::Rejected
             }

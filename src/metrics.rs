@@ -101,6 +101,12 @@ pub const ALL: &[Described] = &[
         "Violations in refused items, by rule and field of the schema.",
     ),
     metric(
+        "warnings_total",
+        Form::Counter,
+        &["source", "rule"],
+        "Accepted events by the lint that fired on them.",
+    ),
+    metric(
         "accept_seconds",
         Form::Seconds,
         &["source"],
@@ -171,6 +177,7 @@ pub struct Metrics {
 struct SourceMetrics {
     route: Arc<Route>,
     accept_seconds: Histogram,
+    warnings: Words,
 }
 
 /// Counters of one route by status, made when first used.
@@ -179,17 +186,17 @@ struct Route {
     statuses: [OnceLock<Counter>; STATUSES.len()],
 }
 
-/// Counters of one name and destination by a word of an enum, made when first used.
+/// Counters of one name and source or destination by a word of an enum, made when first used.
 #[derive(Debug)]
 struct Words {
     name: &'static str,
-    destination: DestinationName,
+    owner: String,
     seen: RwLock<Vec<(&'static str, Counter)>>,
 }
 
 impl Words {
-    fn new(name: &'static str, destination: &DestinationName) -> Self {
-        Self { name, destination: destination.clone(), seen: RwLock::default() }
+    fn new(name: &'static str, owner: &str) -> Self {
+        Self { name, owner: owner.to_owned(), seen: RwLock::default() }
     }
 
     fn increment(&self, word: &'static str, registry: Registry<'_>) {
@@ -198,7 +205,7 @@ impl Words {
             return counter.increment(1);
         }
         drop(seen);
-        let counter = registry.counter(self.name, &[self.destination.as_str(), word]);
+        let counter = registry.counter(self.name, &[self.owner.as_str(), word]);
         counter.increment(1);
         // Two tasks may both add the word: the counters are the same one behind the registry.
         self.seen.write().unwrap_or_else(PoisonError::into_inner).push((word, counter));
@@ -243,14 +250,15 @@ impl Metrics {
         let sources = sources.into_iter().map(|name| {
             let seconds = made.histogram("accept_seconds", &[name.as_str()]);
             let route = route(name.as_str());
-            (name, SourceMetrics { route, accept_seconds: seconds })
+            let warnings = Words::new("warnings_total", name.as_str());
+            (name, SourceMetrics { route, accept_seconds: seconds, warnings })
         });
         let sources = sources.collect();
         let destinations = destinations.into_iter().map(|name| {
             let labels = &[name.as_str()];
             let handles = DestinationMetrics {
-                attempts: Words::new("attempts_total", &name),
-                deliveries: Words::new("deliveries_total", &name),
+                attempts: Words::new("attempts_total", name.as_str()),
+                deliveries: Words::new("deliveries_total", name.as_str()),
                 attempt_seconds: made.histogram("attempt_seconds", labels),
                 delivery_lag_seconds: made.histogram("delivery_lag_seconds", labels),
                 possible_duplicates: made.counter("possible_duplicates_total", labels),
@@ -308,6 +316,13 @@ impl Metrics {
     pub fn violation(&self, source: &SourceName, keyword: &str, field: &str) {
         let labels = [source.as_str(), keyword, field];
         self.registry().counter("violations_total", &labels).increment(1);
+    }
+
+    /// Counts one accepted event on which a lint fired, by the lint's name.
+    pub fn warning(&self, source: &SourceName, rule: &'static str) {
+        if let Some(known) = self.sources.get(source) {
+            known.warnings.increment(rule, self.registry());
+        }
     }
 
     /// Counts one request to a destination by what its answer meant, a word of an enum.
@@ -428,6 +443,8 @@ mod tests {
         metrics.source_answered(&till, 202, 0.002);
         metrics.answered("openapi", 200);
         metrics.violation(&till, "required", "items/sku");
+        metrics.warning(&till, "sku_repeated");
+        metrics.warning(&till, "sku_repeated");
         metrics.attempt(&metrics.destination(&api), "delivered");
         metrics.set("ledger_difference", &["items"], 0.0);
         metrics.set_total("items_total", &["till", "accepted"], 7);
@@ -436,6 +453,7 @@ mod tests {
             r#"beacon_relay_requests_total{route="till",status="202"} 1"#,
             r#"beacon_relay_requests_total{route="openapi",status="200"} 1"#,
             r#"beacon_relay_violations_total{source="till",keyword="required",field="items/sku"} 1"#,
+            r#"beacon_relay_warnings_total{source="till",rule="sku_repeated"} 2"#,
             r#"beacon_relay_attempts_total{destination="api",verdict="delivered"} 1"#,
             r#"beacon_relay_items_total{source="till",outcome="accepted"} 7"#,
             r#"beacon_relay_accept_seconds_bucket{source="till",le="0.0025"} 1"#,

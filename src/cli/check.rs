@@ -54,6 +54,10 @@ fn describe(plan: &Plan) -> String {
         });
         lines.push(format!("  {:<18} POST {}", source.name.as_str(), source.path));
         lines.push(format!("  {:<18} {} to {}{dedupe}", "", source.kind.as_str(), to.join(", ")));
+        if let Some(multi_site) = &source.multi_site {
+            let count = multi_site.publishers.len();
+            lines.push(format!("  {:<18} brand required of {count} publishers", ""));
+        }
     }
     lines.extend([String::new(), "destinations".to_owned()]);
     for one in &plan.destinations {

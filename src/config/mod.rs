@@ -5,6 +5,7 @@
 mod destinations;
 pub mod fault;
 mod layers;
+mod multi_site;
 pub mod plan;
 mod reader;
 mod secret;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::multi_site;
 use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::schema::Schema;
@@ -30,7 +31,14 @@ pub(super) fn shipped(name: &str) -> Option<&'static str> {
 }
 
 /// Compiled schemas by where they were found, so that sources share them.
-pub(super) type Schemas = BTreeMap<String, Option<Arc<Schema>>>;
+pub(super) type Schemas = BTreeMap<String, Option<Loaded>>;
+
+/// A schema and the text that it was compiled from.
+#[derive(Clone, Debug)]
+pub(super) struct Loaded {
+    pub(super) schema: Arc<Schema>,
+    pub(super) text: Arc<str>,
+}
 
 /// A store that takes longer leaves its callers to their own time-outs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -62,6 +70,7 @@ pub(super) fn read(
     let kind = required(reader, "kind", reader.choice("kind", &kinds));
     let path = required(reader, "path", path(reader));
     let schema = required(reader, "schema", schema(reader, schemas));
+    let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let dedupe = dedupe(reader);
     let answer = answer(reader);
     let answer_within = reader.span("answer_within").unwrap_or(ANSWER_WITHIN);
@@ -73,7 +82,8 @@ pub(super) fn read(
         name: SourceName::new(name?),
         kind: kind?,
         path: path?,
-        schema: schema?,
+        schema: schema?.schema,
+        multi_site,
         dedupe,
         answer,
         answer_within,
@@ -107,7 +117,7 @@ fn path(reader: &Reader<'_>) -> Option<String> {
 }
 
 /// The schema of a file beside the configuration, or else of the program's own.
-fn schema(reader: &Reader<'_>, schemas: &mut Schemas) -> Option<Arc<Schema>> {
+fn schema(reader: &Reader<'_>, schemas: &mut Schemas) -> Option<Loaded> {
     let written = reader.text("schema")?;
     let base = reader.item("schema").and_then(|item| item.base.clone());
     let file = base.map(|base| base.join(written)).filter(|file| file.exists());
@@ -123,7 +133,7 @@ fn schema(reader: &Reader<'_>, schemas: &mut Schemas) -> Option<Arc<Schema>> {
     compiled
 }
 
-fn compile(reader: &Reader<'_>, written: &str, file: Option<&Path>) -> Option<Arc<Schema>> {
+fn compile(reader: &Reader<'_>, written: &str, file: Option<&Path>) -> Option<Loaded> {
     let text = match file {
         Some(file) => match std::fs::read_to_string(file) {
             Ok(text) => text,
@@ -148,7 +158,7 @@ fn compile(reader: &Reader<'_>, written: &str, file: Option<&Path>) -> Option<Ar
         },
     };
     match Schema::compile(written, &text) {
-        Ok(schema) => Some(Arc::new(schema)),
+        Ok(schema) => Some(Loaded { schema: Arc::new(schema), text: text.into() }),
         Err(fault) => {
             reader.fault("schema", format!("names a schema that cannot be used:\n{fault}"), "");
             None

@@ -19,7 +19,7 @@ use http::{HeaderValue, Request};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::metrics::Metrics;
-use crate::source::Source;
+use crate::source::{Source, Subject};
 
 use problem::{Code, Problem};
 use receive::Door;
@@ -28,10 +28,15 @@ use receive::Door;
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
 /// Route labels of the public listener beside its sources.
-pub const ROUTES: &[&str] = &["openapi", "unmatched"];
+pub const ROUTES: &[&str] = &["openapi", "validate", "unmatched"];
 
 /// Paths of the public listener that no source may take.
-pub const ROUTES_TAKEN: &[&str] = &["/openapi.yaml"];
+pub const ROUTES_TAKEN: &[&str] =
+    &["/openapi.yaml", "/v1/validate/conversion", "/v1/validate/beacon"];
+
+/// Paths that answer what would become of an item, each with what it is asked about.
+const VALIDATE: [(&str, Subject); 2] =
+    [("/v1/validate/conversion", Subject::Conversion), ("/v1/validate/beacon", Subject::Beacon)];
 
 /// The public listener's router: a loop over the sources.
 pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Router {
@@ -42,6 +47,18 @@ pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Rou
         let handler =
             move |request: Request<Body>| async move { door.receive(&own, request).await };
         router = router.route(&source.settings().path, post(handler));
+    }
+    for (path, subject) in VALIDATE {
+        let mut sources = sources.iter();
+        // Without a source of such a kind there is no schema to ask about.
+        let Some(source) = sources.find(|one| subject.is_of(one.settings().kind)) else { continue };
+        let (source, door, metrics) = (Arc::clone(source), Arc::clone(&door), Arc::clone(&metrics));
+        let handler = move |request: Request<Body>| async move {
+            let response = door.validate(&source, request).await;
+            metrics.answered("validate", response.status().as_u16());
+            response
+        };
+        router = router.route(path, post(handler));
     }
     let own = Arc::clone(&metrics);
     let openapi = get(move || async move {

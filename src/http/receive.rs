@@ -8,20 +8,23 @@ use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request};
+use http::{HeaderName, HeaderValue, Request, StatusCode};
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::problem::{Code, Problem, json_answer};
 use crate::clock::Clock;
-use crate::intake::Intake;
+use crate::intake::{Accepted, Intake};
 use crate::metrics::Metrics;
+use crate::schema::lint::Lint;
 use crate::source::media::{Media, is_identity};
 use crate::source::{Raw, Received, Source};
 use crate::spool::Appended;
 
 /// Names a single event in its answer.
 const EVENT_ID: HeaderName = HeaderName::from_static("beacon-relay-event-id");
+/// Names the lints that fired on a single event.
+const WARNINGS: HeaderName = HeaderName::from_static("beacon-relay-warnings");
 
 /// What one request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +72,51 @@ impl Door {
         response
     }
 
-    async fn accept(&self, source: &Source, parts: &Parts, body: Bytes) -> Response {
-        let Ok(_slot) = self.slots.try_acquire() else {
-            let detail = "more requests are under way than the relay takes at once";
-            return Problem::new(Code::Overloaded, detail).into_response();
+    /// Answers what would become of one item of `source`, and stores nothing.
+    pub async fn validate(&self, source: &Source, request: Request<Body>) -> Response {
+        let (parts, body) = request.into_parts();
+        match self.read(&parts, body).await {
+            Ok(body) => self.judge(source, &parts, body),
+            Err(problem) => problem.into_response(),
+        }
+    }
+
+    fn judge(&self, source: &Source, parts: &Parts, body: Bytes) -> Response {
+        let _slot = match self.slot() {
+            Ok(slot) => slot,
+            Err(problem) => return problem.into_response(),
         };
+        match source.validate(&self.received(parts), &Raw(body)) {
+            Ok(warnings) => {
+                let warnings = warnings.to_json();
+                let verdict = format!(r#"{{"valid":true,"errors":[],"warnings":{warnings}}}"#);
+                json_answer(StatusCode::OK, verdict.into())
+            }
+            Err(reject) => reject.into_response(),
+        }
+    }
+
+    fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.slots.try_acquire().map_err(|_| {
+            let detail = "more requests are under way than the relay takes at once";
+            Problem::new(Code::Overloaded, detail)
+        })
+    }
+
+    fn received(&self, parts: &Parts) -> Received {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let target = Bytes::copy_from_slice(target.as_bytes());
-        let received = Received { target, at: self.clock.now() };
+        Received { target: Bytes::copy_from_slice(target.as_bytes()), at: self.clock.now() }
+    }
+
+    async fn accept(&self, source: &Source, parts: &Parts, body: Bytes) -> Response {
+        let _slot = match self.slot() {
+            Ok(slot) => slot,
+            Err(problem) => return problem.into_response(),
+        };
+        let received = self.received(parts);
         match self.intake.accept(source, &received, &[Raw(body)]).await {
             Ok(mut results) => match results.pop() {
-                Some(Ok(appended)) => answer(source, appended),
+                Some(Ok(accepted)) => answer(source, accepted),
                 Some(Err(reject)) => reject.into_response(),
                 None => Problem::new(Code::Internal, "an item had no result").into_response(),
             },
@@ -149,7 +186,8 @@ async fn collect(mut body: Body, most: usize) -> Result<Bytes, Problem> {
     Ok(whole.freeze())
 }
 
-fn answer(source: &Source, appended: Appended) -> Response {
+fn answer(source: &Source, accepted: Accepted) -> Response {
+    let Accepted { appended, warnings } = accepted;
     let fixed = &source.settings().answer;
     let mut response = json_answer(fixed.status, fixed.body.clone());
     let id = match appended {
@@ -157,6 +195,12 @@ fn answer(source: &Source, appended: Appended) -> Response {
     };
     if let Ok(id) = HeaderValue::try_from(id.to_string()) {
         response.headers_mut().insert(EVENT_ID, id);
+    }
+    if !warnings.is_empty() {
+        let names: Vec<&str> = warnings.lints().map(Lint::as_str).collect();
+        if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
+            response.headers_mut().insert(WARNINGS, names);
+        }
     }
     response
 }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::event::{DestinationName, Event, EventId, EventKind, SourceName};
-use crate::json::{self, JsonFault};
+use crate::json::{self, JsonFault, Node};
 use crate::pii;
+use crate::schema::lint::{self, Warnings};
 use crate::schema::{Schema, Violations};
 use crate::spool::{Lane, NewEvent};
 
@@ -30,6 +31,8 @@ pub struct Settings {
     pub path: String,
     /// The schema that its bodies must meet.
     pub schema: Arc<Schema>,
+    /// Which publishers must say for which of their sites an order is.
+    pub multi_site: Option<MultiSite>,
     /// How repeats are told.
     pub dedupe: Option<DedupeRule>,
     /// What an accepted event is answered with.
@@ -38,6 +41,15 @@ pub struct Settings {
     pub answer_within: Duration,
     /// Where its events go.
     pub to: Vec<DestinationName>,
+}
+
+/// Publishers with more than one site, of whom `brand` is required.
+#[derive(Clone, Debug)]
+pub struct MultiSite {
+    /// Their ids.
+    pub publishers: Vec<String>,
+    /// The source's schema, with `brand` behind what it requires.
+    pub schema: Arc<Schema>,
 }
 
 /// A fixed answer.
@@ -69,6 +81,38 @@ pub struct Received {
 #[derive(Clone, Debug)]
 pub struct Raw(pub Bytes);
 
+/// An item that may be stored.
+#[derive(Clone, Debug)]
+pub struct Admitted {
+    /// What to store.
+    pub event: NewEvent,
+    /// What its sender may not have meant.
+    pub warnings: Warnings,
+}
+
+/// What a caller who only asks has in hand; the first source of such a kind answers for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An order.
+    Conversion,
+    /// An ad event, which all have one schema.
+    Beacon,
+}
+
+impl Subject {
+    /// Whether events of `kind` are such.
+    #[must_use]
+    pub const fn is_of(self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::Conversion => matches!(self, Self::Conversion),
+            EventKind::Impression | EventKind::View | EventKind::Click => {
+                matches!(self, Self::Beacon)
+            }
+            EventKind::Notification => false,
+        }
+    }
+}
+
 /// Why an item was refused; sending it again changes nothing.
 #[derive(Debug)]
 pub enum Reject {
@@ -95,13 +139,11 @@ impl Source {
     ///
     /// # Errors
     /// [`Reject`], for the caller to mend.
-    pub fn admit(&self, received: &Received, raw: &Raw) -> Result<NewEvent, Reject> {
+    pub fn admit(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
         let body = raw.0.slice_ref(json::without_bom(&raw.0));
-        let document = json::parse(&body, self.depth_max).map_err(Reject::Syntax)?;
+        let document = self.checked(&body)?;
+        let warnings = self.lint(received, &document);
         let schema = &self.settings.schema;
-        if !schema.is_valid(&document) {
-            return Err(Reject::Invalid(schema.check(&document)));
-        }
         let dedupe = self.settings.dedupe.as_ref();
         let dedupe =
             dedupe.and_then(|rule| rule.of(&self.settings.name, &document, schema.members()));
@@ -113,11 +155,46 @@ impl Source {
             accepted_at: received.at,
             body: pii::passed(body),
         };
-        Ok(NewEvent {
+        let event = NewEvent {
             event: Arc::new(event),
             to: self.settings.to.clone(),
             dedupe,
             lane: Lane::Live,
-        })
+        };
+        Ok(Admitted { event, warnings })
+    }
+
+    /// Judges one item as [`Source::admit`] does, for a caller who only asks.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn validate(&self, received: &Received, raw: &Raw) -> Result<Warnings, Reject> {
+        let document = self.checked(json::without_bom(&raw.0))?;
+        Ok(self.lint(received, &document))
+    }
+
+    /// The document of a body that meets the schema.
+    fn checked<'b>(&self, body: &'b [u8]) -> Result<Node<'b>, Reject> {
+        let document = json::parse(body, self.depth_max).map_err(Reject::Syntax)?;
+        let schema = self.schema_of(&document);
+        if schema.is_valid(&document) {
+            Ok(document)
+        } else {
+            Err(Reject::Invalid(schema.check(&document)))
+        }
+    }
+
+    /// The schema that a document must meet, which its publisher may decide.
+    fn schema_of(&self, document: &Node<'_>) -> &Schema {
+        let Some(multi_site) = &self.settings.multi_site else { return &self.settings.schema };
+        let publisher = document.get("publisher_id").and_then(Node::as_str);
+        let is_one = publisher.is_some_and(|id| multi_site.publishers.iter().any(|one| one == id));
+        if is_one { &multi_site.schema } else { &self.settings.schema }
+    }
+
+    fn lint(&self, received: &Received, document: &Node<'_>) -> Warnings {
+        // A request's path and query are ASCII, or they are nothing that a lint could read.
+        let target = std::str::from_utf8(&received.target).unwrap_or_default();
+        lint::lint(self.settings.kind, document, target, received.at)
     }
 }
