@@ -4,6 +4,7 @@ mod check;
 mod health;
 mod sandbox;
 mod serve;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Command {
     Serve(serve::Serve),
     /// Prints what would run, and every fault of the configuration at once.
     Check(check::Check),
+    /// Checks files of orders or ad events: errors as the relay would answer, and warnings.
+    Validate(validate::Validate),
     /// Runs the fake events API alone.
     Sandbox(sandbox::Sandbox),
     /// Asks a running relay whether it is ready; for a container's health check.
@@ -57,23 +60,30 @@ impl ConfigFile {
     }
 }
 
-/// Runs the command line and chooses the exit code: 0 well, 1 a fault, 2 a refused configuration.
+/// A call that makes no sense with this configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+/// Runs the command line and chooses the exit code: 0 well, 1 a fault, 2 a refused configuration
+/// or call.
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(command) => command.run(),
-        Command::Check(command) => command.run(),
-        Command::Sandbox(command) => command.run(),
-        Command::Health(command) => command.run(),
+        Command::Serve(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Check(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Validate(command) => command.run(),
+        Command::Sandbox(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Health(command) => command.run().map(|()| ExitCode::SUCCESS),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             for cause in error.chain() {
                 eprintln!("{cause}");
             }
-            ExitCode::from(if error.is::<Faults>() { 2 } else { 1 })
+            ExitCode::from(if error.is::<Faults>() || error.is::<Refused>() { 2 } else { 1 })
         }
     }
 }

@@ -10,3 +10,4 @@ mod openapi;
 mod refusals;
 mod sandbox;
 mod support;
+mod validate;

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use beacon_relay::clock::Clock;
 use beacon_relay::config::Layers;
 use beacon_relay::http::admin::{Access, Admin};
+use beacon_relay::http::receive::{Door, Limits};
 use beacon_relay::http::status::Status;
 use beacon_relay::http::{self, listener};
+use beacon_relay::intake::Intake;
 use beacon_relay::ledger::Ledger;
 use beacon_relay::metrics::Metrics;
+use beacon_relay::source::Source;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::support::{BrokenSpool, FakeUpstream, ORDER, RawAnswer, RawClient, TestRelay};
+use crate::support::{BrokenSpool, FakeUpstream, ORDER, RawAnswer, RawClient, TestRelay, post};
 
 /// Path as documented, method, status.
 type Answered = BTreeSet<(String, String, u16)>;
@@ -45,6 +48,11 @@ const EVENTS: [(&str, &str, &str); 4] = [
     ("/{version}/beacon/impression/{ad_id}", "/v1/beacon/impression/1", r#"{"user_id":"u"}"#),
     ("/{version}/beacon/view/{ad_id}", "/v9/beacon/view/1?x", r#"{"user_id":"u"}"#),
     ("/{version}/beacon/click/{ad_id}", "/v1/beacon/click/a-b", r#"{"user_id":"u"}"#),
+];
+
+const ASKED: [(&str, &str, &str); 2] = [
+    ("/v1/validate/conversion", "/v1/validate/conversion", ORDER),
+    ("/v1/validate/beacon", "/v1/validate/beacon", r#"{"user_id":"u"}"#),
 ];
 
 /// Notes an answer and holds its body against its documented media type.
@@ -77,7 +85,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     let upstream = FakeUpstream::start().await;
     let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"50 ms\"";
     let relay = TestRelay::start_with(limits, &upstream).await;
-    for (path, target, body) in EVENTS {
+    for (path, target, body) in EVENTS.into_iter().chain(ASKED) {
         let mut took = |answer: RawAnswer| note(&mut seen, &document, path, "post", &answer);
         took(relay.post(target, body).await);
         took(relay.post(target, "{").await);
@@ -99,6 +107,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     full(&mut seen, &document, &upstream).await;
     guarded(&mut seen, &document, &upstream).await;
     broken(&mut seen, &document).await;
+    overloaded(&mut seen, &document).await;
     assert_eq!(seen, documented());
 }
 
@@ -158,6 +167,33 @@ async fn broken(seen: &mut Answered, document: &Value) {
     tasks.wait().await;
 }
 
+/// A door that has a place for no request.
+async fn overloaded(seen: &mut Answered, document: &Value) {
+    let plan = Layers::default().plan().unwrap();
+    let sources = plan.sources.into_iter();
+    let sources: Vec<_> = sources.map(|one| Arc::new(Source::new(one, 64))).collect();
+    let metrics = Arc::new(Metrics::new(http::ROUTES, [], []));
+    let ledger = Arc::new(Ledger::new([], []));
+    let intake = Intake::new(Arc::new(BrokenSpool), ledger, Arc::clone(&metrics));
+    let limits = Limits { requests_max: 0, ..plan.server.requests };
+    let door = Door::new(intake, Arc::clone(&metrics), Clock::system(), limits);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    let router = http::public(&sources, door, metrics);
+    let connections = plan.server.connections;
+    tasks.spawn(listener::serve(listener, router, connections, stop.clone(), stop.clone()));
+    for (path, target, body) in ASKED {
+        let answer = RawClient::connect(listen).await.exchange(&post(target, "", body)).await;
+        assert_eq!(answer.json()["code"], "overloaded");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+        note(seen, document, path, "post", &answer);
+    }
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
 async fn get(address: SocketAddr, path: &str) -> RawAnswer {
     let request = format!("GET {path} HTTP/1.1\r\nHost: r\r\n\r\n");
     RawClient::connect(address).await.exchange(request.as_bytes()).await
@@ -166,7 +202,8 @@ async fn get(address: SocketAddr, path: &str) -> RawAnswer {
 #[test]
 fn every_source_has_its_path_in_the_document_and_back() {
     let plan = Layers::default().plan().unwrap();
-    let sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
+    let mut sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
+    sources.extend(ASKED.map(|(path, ..)| path.to_owned()));
     let posts = documented().into_iter().filter(|(_, method, _)| method == "post");
     assert_eq!(posts.map(|(path, ..)| path).collect::<BTreeSet<_>>(), sources);
 }
