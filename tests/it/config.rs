@@ -148,3 +148,40 @@ fn every_example_would_run() {
     }
     assert!(seen >= 2);
 }
+
+#[test]
+fn publishers_of_several_sites_are_named_in_sources_of_orders() {
+    let file = r#"
+[[source]]
+name = "beacon-conversion"
+multi_site = ["pub-9", "", "pub-9"]
+[[source]]
+name = "beacon-view"
+multi_site = ["pub-9"]
+[[source]]
+name = "beacon-click"
+multi_site = "pub-9"
+[[source]]
+name = "orders"
+kind = "conversion"
+path = "/v1/validate/beacon"
+schema = "anything.json"
+multi_site = ["pub-9"]
+to = ["events-api"]
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("relay.toml");
+    std::fs::write(&path, file).unwrap();
+    std::fs::write(dir.path().join("anything.json"), "true").unwrap();
+    let faults = Layers { file: Some(path), ..Layers::default() }.plan().unwrap_err().to_string();
+    for line in [
+        "source \"beacon-conversion\".multi_site holds an empty publisher id",
+        "source \"beacon-conversion\".multi_site names \"pub-9\" twice",
+        "source \"beacon-view\".multi_site is about orders, which this source does not take",
+        "source \"beacon-click\".multi_site is a text, not a list of texts",
+        "source \"orders\".path is taken by the relay itself",
+        "source \"orders\".multi_site cannot make brand required by \"anything.json\"",
+    ] {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+}

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
+use beacon_relay::schema::lint::Lint;
 use serde_json::{Value, json};
 
 use crate::support::{FakeUpstream, ORDER, TestRelay};
@@ -139,6 +140,14 @@ async fn a_publisher_of_several_sites_must_say_which() {
     }
     relay.settled().await;
     relay.finish().await;
+}
+
+#[test]
+fn the_page_of_lints_and_the_code_name_the_same() {
+    let page = include_str!("../../docs/LINTS.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let named: Vec<&str> = rows.map(|(name, _)| name).collect();
+    assert_eq!(named, Lint::ALL.map(Lint::as_str));
 }
 
 fn run(args: &[&str], input: &[u8], environment: &[(&str, &str)]) -> Output {
