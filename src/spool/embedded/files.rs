@@ -9,7 +9,7 @@ pub(super) mod rigged;
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,7 +74,8 @@ impl RawFiles for Real {
     }
 
     fn make_dir(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        // Bodies carry hashed identity and customer ids: they are nobody else's to read.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
