@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::{Embedded, Settings};
 use super::stage::{HOUR, Stage, copy, refusal};
 use crate::event::EventId;
-use crate::spool::{AppendError, Cause, Settlement, Spool};
+use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool};
 
 #[tokio::test]
 async fn a_second_opener_is_refused() {
@@ -139,6 +139,32 @@ async fn segments_of_every_log_are_freed_when_nothing_in_them_is_owed() {
 }
 
 #[tokio::test]
+async fn a_segment_goes_only_when_its_keys_are_kept_elsewhere() {
+    let mut stage = Stage::new();
+    for round in 0..8 {
+        let events = (0..40).map(|number| {
+            let new = stage.keyed(round * 40 + number, &["a"]);
+            let large = stage.event(&[b'x'; 1000], &["a"]);
+            NewEvent { event: large.event, ..new }
+        });
+        stage.store(events.collect()).await;
+        let leases = stage.lease_all("a").await;
+        stage.deliver(leases.into_values()).await;
+        stage.spool().shared.bell.hurry();
+    }
+    // Fullness makes the other thread sync and free as often as it can.
+    while stage.files("log", ".spare").len() < 2 {
+        stage.spool().shared.pool.set_full(true);
+        tokio::task::yield_now().await;
+    }
+    stage.kill_and_reopen();
+    for key in 0..320 {
+        let answer = stage.try_append(vec![stage.keyed(key, &["a"])]).await.unwrap();
+        assert!(matches!(answer[..], [Appended::Duplicate { .. }]), "key {key} is forgotten");
+    }
+}
+
+#[tokio::test]
 async fn more_letters_than_a_segment_holds_are_replayed() {
     let mut stage = Stage::with(4 << 20);
     let mut ids = BTreeSet::new();
@@ -208,7 +234,7 @@ async fn random_life(seed: u64) {
     let mut stage = Stage::with(8 << 20);
     let mut fates: BTreeMap<(EventId, &str), Fate> = BTreeMap::new();
     let names = ["a", "b", "c"];
-    let mut key = 0;
+    let (mut key, mut keys) = (0, BTreeMap::new());
     for _ in 0..60 {
         match random.u8(0..10) {
             0..=3 => {
@@ -217,6 +243,7 @@ async fn random_life(seed: u64) {
                     let to: Vec<&str> = names.into_iter().filter(|_| random.bool()).collect();
                     key += 1;
                     let new = stage.keyed(key, &to);
+                    keys.insert(new.event.id, key);
                     fates.extend(to.iter().map(|name| ((new.event.id, *name), Fate::Owed)));
                     events.push(new);
                 }
@@ -288,5 +315,14 @@ async fn random_life(seed: u64) {
             };
             assert!(right, "seed {seed}: {id} to {of} is {fate:?}, owed {owed}, letter {letter}");
         }
+    }
+    // A key is free when nothing of its event can arrive any more, and taken otherwise.
+    for (id, key) in keys {
+        let fates: Vec<Fate> =
+            fates.iter().filter(|((of, _), _)| *of == id).map(|(_, fate)| *fate).collect();
+        let free = !fates.is_empty() && fates.iter().all(|fate| *fate == Fate::Dead);
+        let answer = stage.try_append(vec![stage.keyed(key, &[])]).await.unwrap();
+        let taken = matches!(answer[..], [Appended::Duplicate { of, .. }] if of == id);
+        assert_eq!(taken, !free, "seed {seed}: {id} {fates:?} {answer:?}");
     }
 }

@@ -123,7 +123,7 @@ impl Stage {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&key.to_le_bytes());
         let fingerprint = Fingerprint { body: key.to_le_bytes(), members: [0; 32] };
-        let dedupe = Dedupe { key: DedupeKey(bytes), window: 24 * HOUR, fingerprint };
+        let dedupe = Dedupe { key: DedupeKey(bytes), window: 30 * 24 * HOUR, fingerprint };
         NewEvent { dedupe: Some(dedupe), ..self.event(&key.to_le_bytes(), names) }
     }
 
