@@ -32,7 +32,7 @@ fn describe(plan: &Plan) -> String {
         format!("public   http://{}", server.listen),
         format!(
             "         bodies to {}, {} requests and {} connections at once",
-            show_bytes(server.requests.body_bytes_max as u64),
+            show_bytes(server.requests.body.bytes_max as u64),
             server.requests.requests_max,
             server.connections.connections_max
         ),

@@ -117,6 +117,7 @@ fn server(reader: Reader<'_>) -> Option<Server> {
         }
         usize::try_from(bytes).ok().filter(|_| fits)
     });
+    let inflate_ratio_max = reader.count("inflate_ratio_max", 1, 100_000);
     let body_within = reader.span("body_within");
     let head_within = reader.span("head_within");
     let depth_max = reader.count("depth_max", 1, 100);
@@ -128,8 +129,11 @@ fn server(reader: Reader<'_>) -> Option<Server> {
     Some(Server {
         listen: listen?,
         requests: http::receive::Limits {
-            body_bytes_max: body_bytes_max?,
-            body_within: body_within?,
+            body: http::body::Limits {
+                bytes_max: body_bytes_max?,
+                within: body_within?,
+                inflate_ratio_max: inflate_ratio_max?,
+            },
             requests_max: requests_max?,
         },
         connections: http::listener::Limits {

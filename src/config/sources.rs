@@ -12,7 +12,7 @@ use super::multi_site;
 use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::schema::Schema;
-use crate::source::{Answer, DedupeRule, Selector, Settings};
+use crate::source::{Answer, Decode, DedupeRule, Selector, Settings};
 
 /// The schema files that the program carries.
 const SHIPPED: [(&str, &str); 4] = [
@@ -69,6 +69,7 @@ pub(super) fn read(
     let kinds = EventKind::ALL.map(|kind| (kind.as_str(), kind));
     let kind = required(reader, "kind", reader.choice("kind", &kinds));
     let path = required(reader, "path", path(reader));
+    let decode = decode(reader);
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let dedupe = dedupe(reader);
@@ -82,6 +83,7 @@ pub(super) fn read(
         name: SourceName::new(name?),
         kind: kind?,
         path: path?,
+        decode,
         schema: schema?.schema,
         multi_site,
         dedupe,
@@ -114,6 +116,18 @@ fn path(reader: &Reader<'_>) -> Option<String> {
         return None;
     }
     Some(path.to_owned())
+}
+
+/// What each method's bodies are; POST is the only one that a source takes.
+fn decode(reader: &Reader<'_>) -> Decode {
+    let Some(inner) = reader.table("decode") else { return Decode::Json };
+    let words = [("json", Decode::Json), ("beacon", Decode::Beacon)];
+    let decode = inner.choice("POST", &words);
+    if inner.item("POST").is_none() {
+        inner.missing("POST", r#"write decode = { POST = "json" }"#);
+    }
+    inner.finish();
+    decode.unwrap_or(Decode::Json)
 }
 
 /// The schema of a file beside the configuration, or else of the program's own.

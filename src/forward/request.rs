@@ -1,7 +1,7 @@
 //! From a delivery and its destination to a request: path, query and body byte for byte.
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
@@ -70,7 +70,13 @@ impl Shape {
         *request.uri_mut() = uri;
         let json = HeaderValue::from_static("application/json");
         let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, json.clone());
+        if event.body.bytes().is_empty() {
+            // An ad event whose query says it all. No body is not JSON, and servers that believe
+            // the header refuse it; a POST without any length is refused by some too.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        } else {
+            headers.insert(CONTENT_TYPE, json.clone());
+        }
         headers.insert(ACCEPT, json);
         // The vendor asks for it in words; HTTP/2 has no such header and the client drops it there.
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
@@ -84,6 +90,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::event::{EventId, EventKind, SourceName};
+    use crate::pii;
 
     fn event(target: &'static str) -> Event {
         Event {
@@ -92,7 +99,7 @@ mod tests {
             kind: EventKind::Click,
             target: Bytes::from_static(target.as_bytes()),
             accepted_at: Timestamp::EPOCH,
-            body: crate::pii::passed(Bytes::from_static(b"{}")),
+            body: pii::passed(Bytes::from_static(b"{}")),
         }
     }
 
@@ -107,6 +114,18 @@ mod tests {
         let request = shape(Target::Verbatim).request(&event(signed)).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap().as_str(), signed);
         assert_eq!(request.uri().to_string(), format!("https://events.example.net:8443{signed}"));
+    }
+
+    #[test]
+    fn nothing_is_sent_as_nothing() {
+        let empty = pii::passed(Bytes::new());
+        let request =
+            shape(Target::Verbatim).request(&Event { body: empty, ..event("/?user_id=u") });
+        let headers = request.unwrap().headers().clone();
+        assert_eq!(headers.get(CONTENT_TYPE), None);
+        assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), "0");
+        let request = shape(Target::Verbatim).request(&event("/")).unwrap();
+        assert_eq!(request.headers().get(CONTENT_TYPE).unwrap(), "application/json");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Nothing above this room knows a server's types.
 
 pub mod admin;
+pub mod body;
 pub mod listener;
 pub mod problem;
 pub mod receive;

@@ -7,12 +7,12 @@ use std::fmt;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::json::JsonFault;
-use crate::source::Reject;
+use crate::source::{PairsFault, Reject};
 use crate::spool::AppendError;
 
 /// A refusal that is no 422.
@@ -20,6 +20,8 @@ use crate::spool::AppendError;
 pub struct Problem {
     code: Code,
     detail: String,
+    /// Content codings that would be taken instead.
+    codings: Option<String>,
 }
 
 /// The stable words of refusals.
@@ -29,6 +31,8 @@ pub enum Code {
     MalformedJson,
     /// An object names a key twice.
     DuplicateKey,
+    /// The body is not what its content coding says, or a form that is not UTF-8.
+    BadEncoding,
     /// The admin token is missing or wrong.
     Unauthorized,
     /// The admin API needs a token on this address, and none is configured.
@@ -62,6 +66,7 @@ impl Code {
         match self {
             Self::MalformedJson => "malformed_json",
             Self::DuplicateKey => "duplicate_key",
+            Self::BadEncoding => "bad_encoding",
             Self::Unauthorized => "unauthorized",
             Self::TokenNotSet => "token_not_set",
             Self::NotFound => "not_found",
@@ -81,7 +86,7 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::MalformedJson | Self::DuplicateKey => StatusCode::BAD_REQUEST,
+            Self::MalformedJson | Self::DuplicateKey | Self::BadEncoding => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::TokenNotSet => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
@@ -104,6 +109,7 @@ impl Code {
             Self::Overloaded => Some("1"),
             Self::MalformedJson
             | Self::DuplicateKey
+            | Self::BadEncoding
             | Self::Unauthorized
             | Self::TokenNotSet
             | Self::NotFound
@@ -122,10 +128,23 @@ impl Code {
 }
 
 impl Problem {
+    /// Its stable word.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
     /// A refusal with a sentence for whoever mends it.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
+        Self { code, detail: detail.into(), codings: None }
+    }
+
+    /// Names the content codings that would be taken. Only for a refusal on account of them: RFC
+    /// 9110, section 12.5.3, lets clients tell it from one of the media type by this header.
+    #[must_use]
+    pub(super) fn accepting(self, codings: String) -> Self {
+        Self { codings: Some(codings), ..self }
     }
 }
 
@@ -152,6 +171,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.code.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
         }
+        if let Some(codings) = self.codings.and_then(|names| HeaderValue::try_from(names).ok()) {
+            headers.insert(ACCEPT_ENCODING, codings);
+        }
         if self.code.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
@@ -164,6 +186,16 @@ impl From<JsonFault> for Problem {
         let code = match fault {
             JsonFault::Malformed { .. } | JsonFault::TooDeep { .. } => Code::MalformedJson,
             JsonFault::DuplicateKey { .. } => Code::DuplicateKey,
+        };
+        Self::new(code, fault.to_string())
+    }
+}
+
+impl From<PairsFault> for Problem {
+    fn from(fault: PairsFault) -> Self {
+        let code = match fault {
+            PairsFault::RepeatedKey(_) => Code::DuplicateKey,
+            PairsFault::NotUtf8(_) => Code::BadEncoding,
         };
         Self::new(code, fault.to_string())
     }
@@ -192,6 +224,7 @@ impl IntoResponse for Reject {
     fn into_response(self) -> Response {
         match self {
             Self::Syntax(fault) => Problem::from(fault).into_response(),
+            Self::Pairs(fault) => Problem::from(fault).into_response(),
             Self::Invalid(violations) => {
                 json_answer(StatusCode::UNPROCESSABLE_ENTITY, violations.to_json())
             }

@@ -2,7 +2,10 @@
 //!
 //! Everything here is a pure function of the received bytes; nothing waits and nothing is stored.
 
+pub mod coding;
+pub mod decode;
 pub mod dedupe;
+pub mod inflate;
 pub mod media;
 
 use std::sync::Arc;
@@ -18,6 +21,10 @@ use crate::schema::lint::{self, Warnings};
 use crate::schema::{Schema, Violations};
 use crate::spool::{Lane, NewEvent};
 
+use decode::Decoded;
+use media::Media;
+
+pub use decode::{Decode, PairsFault};
 pub use dedupe::{DedupeRule, Selector};
 
 /// What a source's table says, checked.
@@ -29,6 +36,8 @@ pub struct Settings {
     pub kind: EventKind,
     /// The path it listens on, with `{name}` for a segment of any content.
     pub path: String,
+    /// What it makes of its bodies.
+    pub decode: Decode,
     /// The schema that its bodies must meet.
     pub schema: Arc<Schema>,
     /// Which publishers must say for which of their sites an order is.
@@ -77,9 +86,14 @@ pub struct Received {
     pub at: Timestamp,
 }
 
-/// One item's bytes, as they came.
-#[derive(Clone, Debug)]
-pub struct Raw(pub Bytes);
+/// One item's bytes as they were written: content codings are undone.
+#[derive(Clone)]
+pub struct Raw {
+    /// The bytes.
+    pub body: Bytes,
+    /// What they are said to be.
+    pub media: Media,
+}
 
 /// An item that may be stored.
 #[derive(Clone, Debug)]
@@ -118,6 +132,8 @@ impl Subject {
 pub enum Reject {
     /// It is not one JSON document.
     Syntax(JsonFault),
+    /// It is a form, or spoken for by a query, that cannot become a document.
+    Pairs(PairsFault),
     /// It breaks the schema.
     Invalid(Violations),
 }
@@ -140,8 +156,8 @@ impl Source {
     /// # Errors
     /// [`Reject`], for the caller to mend.
     pub fn admit(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
-        let body = raw.0.slice_ref(json::without_bom(&raw.0));
-        let document = self.checked(&body)?;
+        let Decoded { checked, sent } = self.decoded(received, raw)?;
+        let document = self.checked(&checked)?;
         let warnings = self.lint(received, &document);
         let schema = &self.settings.schema;
         let dedupe = self.settings.dedupe.as_ref();
@@ -153,7 +169,7 @@ impl Source {
             kind: self.settings.kind,
             target: received.target.clone(),
             accepted_at: received.at,
-            body: pii::passed(body),
+            body: pii::passed(sent),
         };
         let event = NewEvent {
             event: Arc::new(event),
@@ -169,8 +185,14 @@ impl Source {
     /// # Errors
     /// The same.
     pub fn validate(&self, received: &Received, raw: &Raw) -> Result<Warnings, Reject> {
-        let document = self.checked(json::without_bom(&raw.0))?;
+        let decoded = self.decoded(received, raw)?;
+        let document = self.checked(&decoded.checked)?;
         Ok(self.lint(received, &document))
+    }
+
+    fn decoded(&self, received: &Received, raw: &Raw) -> Result<Decoded, Reject> {
+        let members = self.settings.schema.members();
+        decode::decode(self.settings.decode, members, received, raw).map_err(Reject::Pairs)
     }
 
     /// The document of a body that meets the schema.
@@ -196,5 +218,12 @@ impl Source {
         // A request's path and query are ASCII, or they are nothing that a lint could read.
         let target = std::str::from_utf8(&received.target).unwrap_or_default();
         lint::lint(self.settings.kind, document, target, received.at)
+    }
+}
+
+/// Says the size alone: a body never reaches a log by way of `{:?}`.
+impl std::fmt::Debug for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes as {:?}", self.body.len(), self.media)
     }
 }

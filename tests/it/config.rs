@@ -1,6 +1,7 @@
 //! The layers of the configuration, and every fault at once with its place and remedy.
 
 use beacon_relay::config::{Layers, Plan};
+use beacon_relay::source::Decode;
 
 fn plan(file: &str, environment: &[(&str, &str)]) -> Result<Plan, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -45,7 +46,7 @@ fn each_layer_goes_above_the_one_before() {
     let plan = layers.plan().unwrap();
     assert_eq!(plan.server.listen.port(), 3);
     assert_eq!(plan.server.requests.requests_max, 8);
-    assert_eq!(plan.server.requests.body_bytes_max, 1024);
+    assert_eq!(plan.server.requests.body.bytes_max, 1024);
     assert_eq!(plan.destinations[0].shape.origin(), "http://127.0.0.1:4");
 }
 
@@ -119,6 +120,34 @@ retry = { wait_first = "0 s", wait_frist = "1 s" }
         assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
     }
     assert!(faults.ends_with("faults"), "{faults}");
+}
+
+#[test]
+fn what_a_source_makes_of_its_bodies_is_written_and_checked() {
+    let hook = |decode: &str| {
+        format!(
+            "[[source]]\nname = \"hook\"\nkind = \"click\"\npath = \"/hook\"\n{decode}\n\
+             schema = \"schemas/ad-event.json\"\nto = [\"events-api\"]"
+        )
+    };
+    let decode = |written: &str| plan(&hook(written), &[]).map(|plan| plan.sources[4].decode);
+    assert_eq!(decode(""), Ok(Decode::Json));
+    assert_eq!(decode(r#"decode = { POST = "json" }"#), Ok(Decode::Json));
+    assert_eq!(decode(r#"decode = { POST = "beacon" }"#), Ok(Decode::Beacon));
+    let built_in = plan("", &[]).unwrap().sources;
+    let built_in: Vec<Decode> = built_in.iter().map(|source| source.decode).collect();
+    assert_eq!(built_in, [Decode::Json, Decode::Beacon, Decode::Beacon, Decode::Beacon]);
+    for (written, told, remedy) in [
+        (r#"decode = { POST = "from" }"#, "decode.POST is \"from\"", r#"write "json" or "beacon""#),
+        (r#"decode = { PUT = "json" }"#, "decode.PUT is not a setting", "POST"),
+        ("decode = {}", "decode.POST is missing", r#"write decode = { POST = "json" }"#),
+        (r#"decode = "json""#, "decode is a text, not a table", ""),
+    ] {
+        let faults = decode(written).unwrap_err();
+        assert!(faults.contains(told) && faults.contains(remedy), "{faults}");
+    }
+    let faults = plan("[server]\ninflate_ratio_max = 0", &[]).unwrap_err();
+    assert!(faults.contains("server.inflate_ratio_max is 0"), "{faults}");
 }
 
 #[test]

@@ -3,10 +3,12 @@
 
 mod admin;
 mod beacon;
+mod bodies;
 mod cli;
 mod config;
 mod delivery;
 mod openapi;
+mod properties;
 mod refusals;
 mod sandbox;
 mod support;

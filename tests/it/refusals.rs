@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::{FakeUpstream, ORDER, RawAnswer, RawClient, TestRelay, post};
 
-fn problem(answer: &RawAnswer, status: u16, code: &str) {
+pub(crate) fn problem(answer: &RawAnswer, status: u16, code: &str) {
     let document = answer.json();
     assert_eq!((answer.status, &document["code"]), (status, &Value::from(code)), "{document}");
     assert_eq!(document["status"], status);
@@ -81,7 +81,7 @@ async fn paths_methods_and_types_are_named() {
         "Content-Type: application/xml\r\n",
         "Content-Type: application/x-www-form-urlencoded\r\n",
         "Content-Type: \r\n",
-        "Content-Encoding: gzip\r\n",
+        "Content-Encoding: compress\r\n",
     ] {
         let answer = relay.post_with("/v1/beacon/conversion", head, ORDER).await;
         problem(&answer, 415, "unsupported_media_type");

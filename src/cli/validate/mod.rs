@@ -17,6 +17,7 @@ use self::report::{Finding, Report};
 use super::{ConfigFile, Refused};
 use crate::clock::Clock;
 use crate::config::Plan;
+use crate::source::media::Media;
 use crate::source::{Raw, Received, Source, Subject};
 
 /// Checks files of orders or ad events: errors as the relay would answer, and warnings.
@@ -50,7 +51,7 @@ enum Kind {
 impl Validate {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
         let plan = self.config.layers().plan()?;
-        let body_bytes_max = plan.server.requests.body_bytes_max;
+        let body_bytes_max = plan.server.requests.body.bytes_max;
         let source = source(plan, self.kind)?;
         let mut check = Check {
             source,
@@ -131,7 +132,8 @@ impl Check {
     fn judge(&self, text: &Bytes) -> Finding {
         // No URL is known, so no lint has a word about one.
         let received = Received { target: Bytes::new(), at: self.clock.now() };
-        match self.source.validate(&received, &Raw(text.clone())) {
+        let raw = Raw { body: text.clone(), media: Media::Json };
+        match self.source.validate(&received, &raw) {
             Ok(warnings) => Finding::Valid(warnings),
             Err(reject) => Finding::Refused(reject),
         }

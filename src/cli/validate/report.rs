@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::documents::{Document, Text};
 use super::places::lines_before;
-use crate::http::problem::Code;
+use crate::http::problem::{Code, Problem};
 use crate::json::JsonFault;
 use crate::schema::lint::{Warning, Warnings};
 use crate::source::Reject;
@@ -171,6 +171,9 @@ fn refusal(document: &Document, finding: &Finding) -> Option<(Code, usize, usize
             Some((Code::BodyTooLarge, line, column, format!("the document is over {most} bytes")))
         }
         Finding::Broken(what) => Some((Code::MalformedJson, line, column, (*what).to_owned())),
+        Finding::Refused(Reject::Pairs(fault)) => {
+            Some((Problem::from(*fault).code(), line, column, fault.to_string()))
+        }
         Finding::Refused(Reject::Syntax(fault)) => {
             let told = |code, (line, column), what: &str| (code, line, column, what.to_owned());
             Some(match *fault {
@@ -202,7 +205,9 @@ fn object(name: &str, document: &Document, finding: &Finding) -> Value {
             warnings = list(found.to_json().as_bytes());
         }
         Finding::Refused(Reject::Invalid(violations)) => errors = list(&violations.to_json()),
-        Finding::Refused(Reject::Syntax(_)) | Finding::TooLarge(_) | Finding::Broken(_) => {}
+        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_))
+        | Finding::TooLarge(_)
+        | Finding::Broken(_) => {}
     }
     if let Some((code, line, column, detail)) = refusal(document, finding) {
         object["line"] = json!(line);
@@ -251,9 +256,9 @@ fn lines(document: &Document, finding: &Finding) -> Vec<Line> {
             }
             lines
         }
-        Finding::Refused(Reject::Syntax(_)) | Finding::TooLarge(_) | Finding::Broken(_) => {
-            Vec::new()
-        }
+        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_))
+        | Finding::TooLarge(_)
+        | Finding::Broken(_) => Vec::new(),
     }
 }
 

@@ -1,0 +1,13 @@
+//! No violation quotes a value of the body.
+#![no_main]
+
+#[path = "../properties.rs"]
+mod properties;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(request) = properties::Request::of(bytes) {
+        properties::ajv(&request);
+    }
+});

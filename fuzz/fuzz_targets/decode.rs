@@ -1,0 +1,13 @@
+//! No bytes make the relay panic, or inflate beyond their limit.
+#![no_main]
+
+#[path = "../properties.rs"]
+mod properties;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(request) = properties::Request::of(bytes) {
+        properties::decode(&request);
+    }
+});

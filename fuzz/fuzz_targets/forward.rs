@@ -1,0 +1,13 @@
+//! What is forwarded is the document that was received.
+#![no_main]
+
+#[path = "../properties.rs"]
+mod properties;
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    if let Some(request) = properties::Request::of(bytes) {
+        properties::forward(&request);
+    }
+});
