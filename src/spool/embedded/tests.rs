@@ -4,6 +4,7 @@
 mod contract;
 mod damaged;
 mod failing;
+mod order;
 mod recovery;
 mod stage;
 mod torn;
