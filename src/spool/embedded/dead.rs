@@ -27,7 +27,7 @@ const REPLAY_BYTES_MAX: usize = 1 << 20;
 
 /// A letter that was found but not read yet.
 #[derive(Clone, Debug)]
-struct Found {
+pub(super) struct Found {
     place: Place,
     to: DestinationName,
     segment: Arc<Readable>,
@@ -108,7 +108,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 /// The first `max` letters, by id, whose id is `wanted`.
-fn find(
+pub(super) fn find(
     shared: &Shared,
     max: usize,
     wanted: impl Fn(DeliveryId) -> bool,
@@ -196,7 +196,8 @@ fn read(found: &Found, sources: &mut Sources) -> Result<Option<record::Record>, 
     }
 }
 
-fn letters(part: Vec<(DeliveryId, Found)>) -> Result<Vec<Letter>, StoreFault> {
+/// Reads letters that were found, without those that went.
+pub(super) fn letters(part: Vec<(DeliveryId, Found)>) -> Result<Vec<Letter>, StoreFault> {
     let mut sources = Sources::default();
     let mut letters = Vec::with_capacity(part.len());
     for (id, found) in part {

@@ -2,9 +2,13 @@
 
 use std::path::Path;
 
+use tokio::sync::oneshot;
+
 use super::super::files::rigged::Call;
+use super::super::inbox::Command;
+use super::super::{dead, lock};
 use super::stage::{HOUR, Stage, refusal};
-use crate::spool::{Cause, Lane, Settlement, Spool};
+use crate::spool::{Batch, Cause, Lane, Settlement, Spool};
 
 /// Writes and syncs of segments since call number `from`, in order.
 fn of_segments(stage: &Stage, from: usize) -> Vec<Call> {
@@ -71,20 +75,33 @@ async fn a_letter_asked_for_by_many_at_once_is_replayed_once() {
     for lease in stage.lease_all("a").await.into_values() {
         stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
     }
-    let letters = stage.spool().dead(None, 9).await.unwrap();
-    let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
-    let mut replays: Vec<_> = (0..16).map(|_| stage.spool().replay(&ids)).collect();
-    let mut replayed = 0;
-    // All of them are under way before the first is answered.
-    let mut open = std::collections::VecDeque::from_iter(replays.drain(..));
-    while let Some(mut replay) = open.pop_front() {
-        tokio::select! {
-            biased;
-            done = &mut replay => replayed += done.unwrap(),
-            () = tokio::task::yield_now() => open.push_back(replay),
+    let shared = &stage.spool().shared;
+    let mut commands = Vec::new();
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        let found = dead::find(shared, 9, |_| true).unwrap();
+        let letters = dead::letters(found.into_iter().collect()).unwrap();
+        let (answer, answered) = oneshot::channel();
+        commands.push(Command::Replay { letters, answer });
+        answers.push(answered);
+    }
+    let (answer, appended) = oneshot::channel();
+    let first = Batch { events: vec![stage.keyed(9, &["b"])], request: None };
+    {
+        // The committing thread stops at this lock with the first command at most in hand, so the
+        // others make one commit.
+        let _held = lock(&shared.state);
+        shared.inbox.offer(Command::Append { batch: first, answer }, 200).unwrap();
+        for command in commands {
+            shared.inbox.offer(command, 1000).unwrap();
         }
     }
-    assert_eq!(replayed, 4);
+    appended.await.unwrap().unwrap();
+    let mut replayed = Vec::new();
+    for answered in answers {
+        replayed.push(answered.await.unwrap().unwrap());
+    }
+    assert_eq!(replayed, [4, 0, 0]);
     assert_eq!(stage.stats().await.flow.replayed, 4);
     assert_eq!(stage.lease_all("a").await.len(), 4);
 }
