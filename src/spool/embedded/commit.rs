@@ -290,7 +290,9 @@ fn arrive(state: &mut State, drafts: &[Draft], written: &[Written], changed: &mu
             Some(letter) => {
                 state.flow.replayed += lines.len() as u64;
                 if state.set(letter) {
-                    draft.lines.iter().for_each(|line| state.lines[*line].dead -= 1);
+                    draft.lines.iter().for_each(|line| {
+                        state.lines[*line].dead = state.lines[*line].dead.saturating_sub(1)
+                    });
                 }
             }
             None => state.flow.stored += lines.len() as u64,
