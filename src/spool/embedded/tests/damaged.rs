@@ -180,7 +180,7 @@ async fn a_flipped_bit_anywhere_in_a_log_loses_at_most_one_record() {
     let end = whole.iter().rposition(|byte| *byte != 0).unwrap();
     let copies = tempfile::tempdir().unwrap();
     let origin = stage.settings.path.clone();
-    for at in (start..end).step_by(41) {
+    for at in (start..end).step_by(97) {
         let copy = copies.path().join(at.to_string());
         super::stage::copy(&origin, &copy);
         stage.settings.path = copy;
