@@ -201,7 +201,7 @@ async fn an_empty_body_is_an_event_when_the_query_says_who() {
         assert_eq!((answer.status, answer.body.len()), (202, 0), "{target} {head}");
         let arrived = upstream.next_event().await;
         assert_eq!((arrived.target.as_str(), arrived.body.len()), (target, 0));
-        assert_eq!(arrived.headers.get("content-type"), None, "nothing has no type");
+        assert_eq!(arrived.headers.get("content-type"), Some("application/json"));
         assert_eq!(arrived.headers.get("content-length"), Some("0"));
     }
     // A request without a length has no body either.
