@@ -253,15 +253,15 @@ impl Forwarder {
         };
         let (id, accepted_at) = (lease.id.0, lease.event.accepted_at);
         if let Settlement::DeadLetter(refusal) = &settlement {
+            let attempts = lease.attempts + u32::from(refusal.cause.attempted());
             tracing::warn!(
                 destination = %self.settings.name, source = %lease.event.source, delivery.id = id,
-                cause = refusal.cause.as_str(), status = refusal.status, attempts = lease.attempts + 1,
+                cause = refusal.cause.as_str(), status = refusal.status, attempts,
                 "given up, kept as a dead letter"
             );
         }
         match self.spool.settle(lease, settlement).await {
             Ok(()) => {
-                held.end(end);
                 if let Some(outcome) = outcome {
                     self.metrics.delivery(&self.own_metrics, outcome);
                 }
@@ -269,6 +269,8 @@ impl Forwarder {
                     let lag = self.clock.now().since(accepted_at);
                     self.own_metrics.delivery_lag_seconds.record(lag.as_secs_f64());
                 }
+                // Last, so that whoever sees nothing in hand sees everything counted.
+                held.end(end);
             }
             Err(error @ (SettleError::LeaseLost | SettleError::Fault(_))) => {
                 held.end(LeaseEnd::Lost);

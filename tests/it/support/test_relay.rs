@@ -118,9 +118,14 @@ impl TestRelay {
         self.admin("/metrics", "").await.text().to_owned()
     }
 
-    /// Waits until nothing is owed to anyone.
+    /// Waits until nothing is owed to anyone, and everything is counted.
     pub(crate) async fn settled(&self) {
-        self.until(|status| status["ledger"]["store"]["spooled"] == 0).await;
+        self.until(|status| {
+            let destinations = status["destinations"].as_array().unwrap();
+            let in_hand = destinations.iter().any(|one| one["leases"]["in_hand"] != 0);
+            status["ledger"]["store"]["spooled"] == 0 && !in_hand
+        })
+        .await;
     }
 
     /// Waits until the report says so.
