@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -45,17 +46,20 @@ pub struct Relay {
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}, set by {setting}: {cause}")]
+    #[error(
+        "cannot listen on {address}, set by {setting}: choose another, or stop what listens there"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The setting that names it.
         setting: &'static str,
         /// The system's words.
+        #[source]
         cause: std::io::Error,
     },
     /// The spool cannot be opened.
-    #[error("cannot open the spool: {0}")]
+    #[error("cannot open the spool")]
     Spool(#[from] StoreFault),
     /// Opening the spool panicked: a bug.
     #[error("opening the spool broke off")]
@@ -206,8 +210,12 @@ impl Relay {
         }
         shutdown.door.cancel();
         shutdown.leasing.cancel();
-        end(&self.doors, server.grace, &shutdown.door_cut).await;
-        end(&self.forwarders, server.grace, &shutdown.attempts).await;
+        // One grace for both: they end beside each other.
+        let deadline = Instant::now() + server.grace;
+        tokio::join!(
+            end(&self.doors, deadline, &shutdown.door_cut),
+            end(&self.forwarders, deadline, &shutdown.attempts),
+        );
         let closed = self.spool.close().await;
         shutdown.last.cancel();
         self.rest.close();
@@ -216,10 +224,10 @@ impl Relay {
     }
 }
 
-/// Waits for tasks to end by themselves within `grace`, then cuts them off.
-async fn end(tasks: &TaskTracker, grace: Duration, cut: &CancellationToken) {
+/// Waits until `deadline` for tasks to end by themselves, then cuts them off.
+async fn end(tasks: &TaskTracker, deadline: Instant, cut: &CancellationToken) {
     tasks.close();
-    if tokio::time::timeout(grace, tasks.wait()).await.is_err() {
+    if tokio::time::timeout_at(deadline, tasks.wait()).await.is_err() {
         cut.cancel();
         tasks.wait().await;
     }

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 /// Tokens in the order in which they are cancelled.
@@ -24,17 +25,40 @@ pub struct Shutdown {
     pub last: CancellationToken,
 }
 
-/// Waits for SIGTERM or SIGINT and says which came.
-///
-/// # Errors
-/// When the process cannot listen for signals.
-pub async fn signal() -> io::Result<&'static str> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    // Both are cancel-safe.
-    tokio::select! {
-        _ = terminate.recv() => Ok("SIGTERM"),
-        _ = interrupt.recv() => Ok("SIGINT"),
+/// The signals that end the process in order.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Listens from now on; a signal that comes before [`Signals::next`] waits for it.
+    ///
+    /// # Errors
+    /// When the process cannot listen for signals.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT and says which came. Cancel-safe.
+    ///
+    /// SIGHUP ends nothing: a terminal that closes is no reason to stop delivering.
+    pub async fn next(&mut self) -> &'static str {
+        loop {
+            // All are cancel-safe.
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP changes nothing: restart to read the configuration again");
+                }
+            }
+        }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let plan = self.file.layers().plan()?;
-        print!("{}", describe(&plan));
+        super::say(&describe(&plan));
         Ok(())
     }
 }

@@ -43,7 +43,7 @@ impl Health {
         let answer = client.get(&url).send().await;
         let answer = answer.with_context(|| format!("{url} does not answer"))?;
         let (status, body) = (answer.status(), answer.text().await.unwrap_or_default());
-        println!("{body}");
+        super::say(&body);
         if !status.is_success() {
             bail!("not ready: {status}");
         }

@@ -6,6 +6,7 @@ mod sandbox;
 mod serve;
 mod validate;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -81,11 +82,17 @@ pub fn run() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             for cause in error.chain() {
-                eprintln!("{cause}");
+                // Where nobody can be told, the exit code must do.
+                let _untold = writeln!(std::io::stderr(), "{cause}");
             }
             ExitCode::from(if error.is::<Faults>() || error.is::<Refused>() { 2 } else { 1 })
         }
     }
+}
+
+/// Says something to whoever asked for it. Nobody listening is no fault of the command.
+fn say(text: &str) {
+    let _unheard = writeln!(std::io::stdout(), "{}", text.trim_end_matches('\n'));
 }
 
 /// A runtime with a worker for each core.

@@ -32,13 +32,14 @@ impl Sandbox {
 
     async fn serve(self) -> anyhow::Result<()> {
         log::start(&log::Settings::default());
+        let mut signals = shutdown::Signals::listen()?;
         let listener = TcpListener::bind(self.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
         let address = listener.local_addr()?;
-        println!("The sandbox answers as the events API on http://{address}");
-        println!(
-            "What arrived: http://{address}/_sandbox/events, counts: http://{address}/_sandbox/stats"
-        );
+        super::say(&format!(
+            "The sandbox answers as the events API on http://{address}\n\
+             What arrived: http://{address}/_sandbox/events, counts: http://{address}/_sandbox/stats"
+        ));
         let stop = CancellationToken::new();
         let sandbox = sandbox()?;
         let serving = sandbox.serve(listener, stop.clone());
@@ -46,7 +47,7 @@ impl Sandbox {
         // Cancel-safe: serving goes on below.
         tokio::select! {
             ended = serving.as_mut() => return Ok(ended?),
-            signal = shutdown::signal() => signal?,
+            _signal = signals.next() => {}
         };
         stop.cancel();
         Ok(serving.await?)

@@ -44,11 +44,20 @@ impl Serve {
     }
 
     async fn serve(self) -> anyhow::Result<()> {
+        // From the first moment on: whoever tells us to stop is not to kill us.
+        let mut signals = shutdown::Signals::listen()?;
         let fake = if self.sandbox { Some(Fake::start().await?) } else { None };
         let plan = self.layers(fake.as_ref().map(|fake| fake.address)).plan()?;
         log::start(&plan.log);
         let data = plan.spool.path.display().to_string();
-        let relay = Relay::start(plan, Clock::system()).await?;
+        // Cancel-safe: what was begun of a start is dropped, and recovery knows how to go on.
+        let relay = tokio::select! {
+            started = Relay::start(plan, Clock::system()) => started?,
+            signal = signals.next() => {
+                tracing::info!(signal, "stopped before it was ready");
+                return Ok(());
+            }
+        };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"), listen = %relay.listen(),
             admin = %relay.admin_listen(), data, "ready"
@@ -58,8 +67,8 @@ impl Serve {
         }
         // Both are cancel-safe; a fault is remembered by the spool.
         let fault = tokio::select! {
-            signal = shutdown::signal() => {
-                tracing::info!(signal = signal?, "stopping");
+            signal = signals.next() => {
+                tracing::info!(signal, "stopping");
                 None
             }
             fault = relay.fault() => Some(fault),
@@ -130,9 +139,12 @@ const AD: &str = "4a94bc6e-7db1-425f-8430-cb4d17488b3b?pos=1";
 /// Three lines to paste: an order, an impression, and what arrived.
 fn greet(relay: &Relay, fake: SocketAddr) {
     let (url, json) = (format!("http://{}", relay.listen()), "-H 'Content-Type: application/json'");
-    println!("An order, an impression, and what the sandbox received:\n");
-    println!("curl -i {url}/v1/beacon/conversion {json} -d '{ORDER}'\n");
-    println!("curl -i '{url}/v1/beacon/impression/{AD}' {json} -d '{AD_EVENT}'\n");
-    println!("curl -s http://{fake}/_sandbox/events\n");
-    println!("Metrics: http://{0}/metrics, state: http://{0}/api/status", relay.admin_listen());
+    super::say(&format!(
+        "An order, an impression, and what the sandbox received:\n\n\
+         curl -i {url}/v1/beacon/conversion {json} -d '{ORDER}'\n\n\
+         curl -i '{url}/v1/beacon/impression/{AD}' {json} -d '{AD_EVENT}'\n\n\
+         curl -s http://{fake}/_sandbox/events\n\n\
+         Metrics: http://{admin}/metrics, state: http://{admin}/api/status",
+        admin = relay.admin_listen()
+    ));
 }

@@ -42,8 +42,8 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
     if limits.attempt_within.is_zero() || limits.attempt_within > Duration::from_secs(300) {
         reader.fault("attempt_within", "is no time for an attempt", "write 1 ms to 300 s");
     }
-    if limits.connect_within > limits.attempt_within {
-        reader.fault("connect_within", "is longer than attempt_within, which it is part of", "");
+    if limits.connect_within.is_zero() {
+        reader.fault("connect_within", "is no time to connect", r#"write "5 s""#);
     }
     let backoff = backoff(reader);
     let max_age = max_age(reader);
@@ -86,6 +86,11 @@ fn base_url(reader: &Reader<'_>) -> Option<Base> {
     };
     if scheme != Scheme::HTTP && scheme != Scheme::HTTPS {
         reader.fault("base_url", "is neither http nor https", remedy);
+        return None;
+    }
+    if authority.host().is_empty() || (authority.port().is_some() && authority.port_u16().is_none())
+    {
+        reader.fault("base_url", "has no host or no such port", remedy);
         return None;
     }
     if authority.as_str().contains('@') {

@@ -80,6 +80,13 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let admin = reader.table("admin").and_then(|reader| admin(reader, outside));
     let spool = reader.table("spool").and_then(spool);
     let log = reader.table("log").and_then(log_settings);
+    if let (Some(server), Some(admin)) = (&server, &admin)
+        && server.listen == admin.listen
+        && server.listen.port() != 0
+    {
+        let what = format!("and server.listen are both {}", server.listen);
+        reader.inner_fault("admin", "listen", what, "give each listener a port of its own");
+    }
     let destinations = destination_list(&reader);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let sources = source_list(&reader, &names);
@@ -120,6 +127,11 @@ fn server(reader: Reader<'_>) -> Option<Server> {
     let inflate_ratio_max = reader.count("inflate_ratio_max", 1, 100_000);
     let body_within = reader.span("body_within");
     let head_within = reader.span("head_within");
+    for (key, within) in [("body_within", body_within), ("head_within", head_within)] {
+        if within.is_some_and(|within| within.is_zero()) {
+            reader.fault(key, "is no time: nothing could be accepted", r#"write "10 s""#);
+        }
+    }
     let depth_max = reader.count("depth_max", 1, 100);
     let requests_max = reader.count("requests_max", 1, 1_000_000);
     let connections_max = reader.count("connections_max", 1, 1_000_000);

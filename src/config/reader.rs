@@ -61,6 +61,17 @@ impl<'a> Reader<'a> {
         self.found.add(place, format!("{} {what}", self.path(key)), remedy);
     }
 
+    /// Notes a fault of a value in an inner table that was read before.
+    pub(super) fn inner_fault(&self, table: &str, key: &str, what: String, remedy: &str) {
+        let inner = self.table.get(table).map(|item| &item.value);
+        let place = match inner {
+            Some(Value::Table(inner)) => inner.get(key).map(|item| &item.place),
+            Some(_) | None => None,
+        };
+        let what = format!("{table}.{key} {what}");
+        self.found.add(place.unwrap_or(&self.place), what, remedy);
+    }
+
     fn path(&self, key: &str) -> String {
         if self.title.is_empty() { key.to_owned() } else { format!("{}.{key}", self.title) }
     }

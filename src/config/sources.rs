@@ -107,7 +107,7 @@ fn path(reader: &Reader<'_>) -> Option<String> {
         Some(rest) => rest.strip_suffix('}').is_some_and(|name| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         }),
-        None => !segment.is_empty() && !segment.contains(['{', '}', '?', '#', ' ', '*']),
+        None => !segment.is_empty() && !segment.contains(['{', '}', '?', '#', ' ', '*', ':']),
     };
     let fits = path.strip_prefix('/').is_some_and(|rest| rest.split('/').all(segment));
     if !fits {

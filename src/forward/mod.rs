@@ -23,7 +23,7 @@ use crate::metrics::{DestinationMetrics, Metrics};
 use crate::spool::{Cause, Lease, Refusal, SettleError, Settlement, Spool};
 
 use backoff::{Backoff, MaxAge};
-use client::{Client, Limits};
+use client::{Client, Counters, Limits};
 use gate::{Gate, Passage};
 use request::Shape;
 use verdict::{Attempt, Sent, Verdict, WhenUnsure, judge};
@@ -85,8 +85,11 @@ impl Forwarder {
         clock: Clock,
     ) -> Arc<Self> {
         let own_metrics = metrics.destination(&settings.name);
-        let opened = own_metrics.connections_opened.clone();
-        let client = Client::new(settings.limits, opened, clock.clone());
+        let counters = Counters {
+            opened: own_metrics.connections_opened.clone(),
+            resent: own_metrics.possible_duplicates.clone(),
+        };
+        let client = Client::new(settings.limits, counters, clock.clone());
         let slots = Arc::new(Semaphore::new(settings.concurrency));
         let gate = Gate::default();
         Arc::new(Self { settings, spool, ledger, metrics, own_metrics, client, gate, clock, slots })

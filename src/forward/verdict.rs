@@ -96,8 +96,8 @@ impl WhenUnsure {
     }
 }
 
-/// Judges an attempt. 2xx is delivered; 408, 425, 429, 3xx, 5xx and no answer are tried again;
-/// any other answer is final.
+/// Judges an attempt. 2xx is delivered; 408, 425, 429 and no answer are tried again, and so is any
+/// status outside 4xx; any other 4xx is final.
 #[must_use]
 pub fn judge(attempt: Attempt) -> Verdict {
     match attempt {
@@ -112,12 +112,13 @@ pub fn judge(attempt: Attempt) -> Verdict {
                 408 | 425 => again("not_ready"),
                 429 => again("throttled"),
                 503 => again("unavailable"),
-                500..=599 => again("server_error"),
-                status => Verdict::Refused(Refusal {
+                status @ 400..=499 => Verdict::Refused(Refusal {
                     cause: Cause::Refused,
                     status: Some(status),
                     answer,
                 }),
+                // What no standard knows is treated as a server's error (RFC 9110, section 15).
+                _ => again("server_error"),
             }
         }
     }
@@ -165,7 +166,7 @@ mod tests {
         for status in [200, 202, 204, 299] {
             assert_eq!(answered(status), Verdict::Delivered, "{status}");
         }
-        for status in [301, 302, 307, 408, 425, 429, 500, 501, 502, 503, 504, 520] {
+        for status in [101, 301, 302, 307, 408, 425, 429, 500, 501, 502, 503, 504, 520, 600, 999] {
             assert!(matches!(answered(status), Verdict::TryAgain { .. }), "{status}");
         }
         for status in [400, 401, 403, 404, 405, 409, 410, 413, 415, 422, 451] {

@@ -24,9 +24,11 @@ pub struct Limits {
 }
 
 /// What an HTTP/2 connection begins with.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes of a request's head; event URLs have some hundred.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Streams of one HTTP/2 connection.
-const STREAMS_MAX: u32 = 256;
+const STREAMS_MAX: u32 = 64;
 /// Wait after an accept failed, as when the process is out of file descriptors.
 const ACCEPT_WAIT: Duration = Duration::from_millis(50);
 
@@ -79,7 +81,13 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
         return;
     }
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.head_within);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_within)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // A client that has said everything may close its side and still wants the answer.
+        .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -203,3 +203,62 @@ async fn a_dead_destination_does_not_slow_another() {
     relay.settled().await;
     relay.finish().await;
 }
+
+#[tokio::test]
+async fn a_reused_connection_that_closes_costs_no_event() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    assert_eq!(relay.post("/v1/beacon/view/0", r#"{"user_id":"u"}"#).await.status, 202);
+    relay.settled().await;
+    // Every other request meets a connection that closes on it; a view may not be tried again.
+    upstream.misbehave(r#"{"reset":"before","share":0.5}"#);
+    for n in 1..=10 {
+        let answer = relay.post(&format!("/v1/beacon/view/{n}"), r#"{"user_id":"u"}"#).await;
+        assert_eq!(answer.status, 202);
+        relay.settled().await;
+        // The connection after a reset is new: this makes it a used one.
+        upstream.misbehave("{}");
+        relay.post(&format!("/v1/beacon/view/a{n}"), r#"{"user_id":"u"}"#).await;
+        relay.settled().await;
+        upstream.misbehave(r#"{"reset":"before","share":0.5}"#);
+    }
+    let status = relay.status().await;
+    assert_eq!(status["destinations"][0]["dead"], 0, "{status:#}");
+    assert_eq!(status["ledger"]["store"]["delivered"], 21);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_status_decides_though_its_body_never_ends() {
+    let upstream = FakeUpstream::start().await;
+    let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = slow.local_addr().unwrap();
+    let requests = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&requests);
+    let tasks = tokio_util::task::TaskTracker::new();
+    let serving = tasks.spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = slow.accept().await.unwrap();
+            let mut request = [0; 2048];
+            tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.unwrap();
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let head = b"HTTP/1.1 202 Accepted\r\ncontent-length: 10\r\n\r\n{";
+            tokio::io::AsyncWriteExt::write_all(&mut stream, head).await.unwrap();
+            open.push(stream);
+        }
+    });
+    let config = format!(
+        "{QUICK}\n[[destination]]\nname = \"slow\"\nbase_url = \"http://{address}\"\n\
+         target = \"verbatim\"\nattempt_within = \"300 ms\"\nconnect_within = \"100 ms\"\n\
+         [[source]]\nname = \"beacon-view\"\nto = [\"slow\"]"
+    );
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    assert_eq!(relay.post("/v1/beacon/view/1", r#"{"user_id":"u"}"#).await.status, 202);
+    relay.settled().await;
+    let status = relay.status().await;
+    assert_eq!(status["ledger"]["store"]["delivered"], 1, "{status:#}");
+    assert_eq!(requests.load(std::sync::atomic::Ordering::SeqCst), 1);
+    relay.finish().await;
+    serving.abort();
+}
