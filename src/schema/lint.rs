@@ -44,6 +44,8 @@ pub enum Lint {
     CreatedAtTooOld,
     /// A value was copied from the vendor's pages, or a template was not filled in.
     PlaceholderValue,
+    /// A text that stands for someone or something holds nothing but white space, if that.
+    BlankValue,
     /// An ad event does not say whose session it was.
     SessionIdMissing,
     /// An ad event does not say who the customer is.
@@ -56,7 +58,7 @@ pub enum Lint {
 
 impl Lint {
     /// Every lint, in the order of the answers' header.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::PromotionalAboveList,
         Self::PriceLooksLikeLineTotal,
         Self::SkuRepeated,
@@ -69,6 +71,7 @@ impl Lint {
         Self::CreatedAtInFuture,
         Self::CreatedAtTooOld,
         Self::PlaceholderValue,
+        Self::BlankValue,
         Self::SessionIdMissing,
         Self::UserIdMissing,
         Self::UserIdBareDigits,
@@ -91,6 +94,7 @@ impl Lint {
             Self::CreatedAtInFuture => "created_at_in_future",
             Self::CreatedAtTooOld => "created_at_too_old",
             Self::PlaceholderValue => "placeholder_value",
+            Self::BlankValue => "blank_value",
             Self::SessionIdMissing => "session_id_missing",
             Self::UserIdMissing => "user_id_missing",
             Self::UserIdBareDigits => "user_id_bare_digits",
@@ -119,6 +123,7 @@ impl Lint {
             Self::PlaceholderValue => {
                 "this is a sample value of the documentation or an unfilled template"
             }
+            Self::BlankValue => "this is blank: fill it in, or leave it out",
             Self::SessionIdMissing => "session_id is neither in the body nor in the URL",
             Self::UserIdMissing => "user_id is neither in the body nor in the URL",
             Self::UserIdBareDigits => "a bare number may be a tax id or a phone: never send those",

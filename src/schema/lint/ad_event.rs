@@ -20,12 +20,13 @@ pub(super) fn lint(document: &Node<'_>, target: &str, warnings: &mut Warnings) {
     for (name, value) in members {
         let Some(text) = value.as_str() else { continue };
         match name.as_ref() {
-            "session_id" => {
-                has_session = !text.trim_ascii().is_empty();
+            // A blank id is a missing one, unless the URL has it.
+            "session_id" if !identity::is_blank(text) => {
+                has_session = true;
                 identity::session(text, warnings);
             }
-            "user_id" => {
-                has_user = !text.trim_ascii().is_empty();
+            "user_id" if !identity::is_blank(text) => {
+                has_user = true;
                 identity::user(text, warnings);
             }
             _ => {}

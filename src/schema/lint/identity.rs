@@ -20,10 +20,10 @@ pub(super) fn user(text: &str, warnings: &mut Warnings) {
     let place = Place::Member("user_id");
     if is_all_zero(text) {
         warnings.add(Lint::AdvertisingIdAllZero, place);
-    } else if is_placeholder(text, SAMPLE_USERS) {
-        warnings.add(Lint::PlaceholderValue, place);
     } else if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         warnings.add(Lint::UserIdBareDigits, place);
+    } else {
+        own(place, text, SAMPLE_USERS, warnings);
     }
 }
 
@@ -32,8 +32,8 @@ pub(super) fn session(text: &str, warnings: &mut Warnings) {
     let place = Place::Member("session_id");
     if is_all_zero(text) {
         warnings.add(Lint::AdvertisingIdAllZero, place);
-    } else if is_placeholder(text, SAMPLE_SESSIONS) {
-        warnings.add(Lint::PlaceholderValue, place);
+    } else {
+        own(place, text, SAMPLE_SESSIONS, warnings);
     }
 }
 
@@ -52,9 +52,16 @@ pub(super) fn hash(member: &'static str, text: &str, warnings: &mut Warnings) {
 
 /// Looks at a text that should be the sender's own.
 pub(super) fn own(place: Place, text: &str, samples: &[&str], warnings: &mut Warnings) {
-    if is_placeholder(text, samples) {
+    if is_blank(text) {
+        warnings.add(Lint::BlankValue, place);
+    } else if is_placeholder(text, samples) {
         warnings.add(Lint::PlaceholderValue, place);
     }
+}
+
+/// Whether there is nothing to read in `text`.
+pub(super) fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 /// Whether `text` is one of `samples`, or shows where a value should have been filled in:

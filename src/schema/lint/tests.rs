@@ -214,6 +214,28 @@ fn what_was_copied_from_a_page_is_told() {
 }
 
 #[test]
+fn a_blank_text_is_told() {
+    for blank in ["", " ", "\\t\u{a0}"] {
+        for (own, path) in [
+            ("\"app\"", "/channel"),
+            ("\"6d0f\"", "/publisher_id"),
+            ("\"c-19\"", "/user_id"),
+            ("\"s-1\"", "/session_id"),
+            ("\"A-1\"", "/order_id"),
+            ("\"1\"", "/items/0/sku"),
+        ] {
+            let told = changed(own, &format!("\"{blank}\""));
+            assert_eq!(told, one("blank_value", path), "{blank:?}");
+        }
+    }
+    // What nobody must say is not asked for, and an ad event's blank id is a missing one.
+    assert_eq!(changed("\"x\"", "\"\""), []);
+    let body = r#"{"user_id":"u","session_id":" "}"#;
+    assert_eq!(found(EventKind::Click, body, "/"), one("session_id_missing", ""));
+    assert_eq!(found(EventKind::Click, body, "/?session_id=s"), []);
+}
+
+#[test]
 fn an_ad_event_without_one_of_its_ids_is_told_unless_the_url_has_it() {
     let (session, user) = (one("session_id_missing", ""), one("user_id_missing", ""));
     for kind in [EventKind::Impression, EventKind::View, EventKind::Click] {
