@@ -7,6 +7,7 @@ mod bodies;
 mod cli;
 mod config;
 mod delivery;
+mod edge_cases;
 mod openapi;
 mod properties;
 mod refusals;
