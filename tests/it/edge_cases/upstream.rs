@@ -105,7 +105,14 @@ fn verdicts(metrics: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn an_upstreams_answer_has_its_written_end() {
-    for line in lines() {
+    for line in lines().filter(|line| line.waits_ms == 0) {
+        hold(&line).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_asks_to_wait_is_waited_for() {
+    for line in lines().filter(|line| line.waits_ms > 0) {
         hold(&line).await;
     }
 }
