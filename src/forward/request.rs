@@ -89,6 +89,7 @@ mod tests {
     use super::*;
     use crate::clock::Timestamp;
     use crate::event::{EventId, EventKind, SourceName};
+    use crate::json::Node;
     use crate::pii;
 
     fn event(target: &'static str) -> Event {
@@ -98,7 +99,7 @@ mod tests {
             kind: EventKind::Click,
             target: Bytes::from_static(target.as_bytes()),
             accepted_at: Timestamp::EPOCH,
-            body: pii::passed(Bytes::from_static(b"{}")),
+            body: pii::passed(Bytes::from_static(b"{}"), &Node::Null),
         }
     }
 
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_sent_with_its_length() {
-        let empty = pii::passed(Bytes::new());
+        let empty = pii::passed(Bytes::new(), &Node::Null);
         let request =
             shape(Target::Verbatim).request(&Event { body: empty, ..event("/?user_id=u") });
         let headers = request.unwrap().headers().clone();

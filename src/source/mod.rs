@@ -169,7 +169,7 @@ impl Source {
             kind: self.settings.kind,
             target: received.target.clone(),
             accepted_at: received.at,
-            body: pii::passed(sent),
+            body: pii::passed(sent, &document),
         };
         let event = NewEvent {
             event: Arc::new(event),
