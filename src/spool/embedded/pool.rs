@@ -126,13 +126,18 @@ impl Pool {
         Ok(name)
     }
 
-    /// Makes a spare when there is none; no room for one is no fault.
+    /// Makes a spare when there is none; no room for one is no fault. Room that came back is seen
+    /// here, for while events are refused nobody may be sending any that would find it.
     pub(super) fn prepare(&self) -> Result<(), StoreFault> {
         if !lock(&self.spares).is_empty() {
+            // Some file systems copy what is overwritten, so a spare alone is no room there.
+            if self.is_full() && self.disk.free_bytes()? >= self.segment_bytes {
+                self.set_full(false);
+            }
             return Ok(());
         }
         match self.create(Purpose::Events) {
-            Ok(spare) => lock(&self.spares).push(spare),
+            Ok(spare) => self.keep(spare),
             Err(WriteError::Full) => {}
             Err(WriteError::Fault(fault)) => return Err(fault),
         }

@@ -57,6 +57,7 @@ async fn a_failed_write_or_sync_is_a_fault_and_is_not_tried_again() {
 async fn no_room_at_a_write_refuses_the_batch_whole() {
     let mut stage = Stage::new();
     let mut kept = stage.store(vec![stage.keyed(1, &["a"])]).await;
+    stage.rig.set_free(Some(0));
     stage.rig.fail(once(Call::Write, ".seg", Errno::NOSPC));
     stage.rig.fail(once(Call::Write, ".spare", Errno::NOSPC));
     let refused = (10..20).map(|key| stage.keyed(key, &["a"])).collect();
@@ -64,6 +65,7 @@ async fn no_room_at_a_write_refuses_the_batch_whole() {
     assert!(matches!(answer, Err(AppendError::Full { .. })), "{answer:?}");
     assert!(stage.stats().await.full);
     stage.rig.mend();
+    stage.rig.set_free(None);
     // Its keys are not taken, and equally long records follow where its leftovers were.
     kept.extend(stage.store((10..20).map(|key| stage.keyed(key, &["a"])).collect()).await);
     assert!(!stage.stats().await.full);
@@ -175,10 +177,8 @@ async fn a_full_store_recovers_by_itself_and_reads_on_meanwhile() {
     assert!(stats.used_bytes <= stats.limit_bytes);
 }
 
-#[tokio::test]
-async fn room_that_others_took_is_no_room() {
-    let stage = Stage::new();
-    stage.rig.set_free(Some(1000));
+/// Stores until that is refused.
+async fn fill(stage: &Stage) -> AppendError {
     let body = [b'x'; 10_000];
     let full = timeout(PATIENCE, async {
         loop {
@@ -188,8 +188,31 @@ async fn room_that_others_took_is_no_room() {
             }
         }
     });
-    let full = full.await.expect("two files at most were there");
+    full.await.expect("a few files at most were there")
+}
+
+#[tokio::test]
+async fn room_that_others_took_is_no_room() {
+    let stage = Stage::new();
+    stage.rig.set_free(Some(1000));
+    let full = fill(&stage).await;
     assert!(matches!(full, AppendError::Full { used_bytes, .. } if used_bytes < 1 << 19), "{full}");
     stage.rig.set_free(None);
-    stage.store(vec![stage.event(&body, &["a"])]).await;
+    stage.store(vec![stage.event(&[b'x'; 10_000], &["a"])]).await;
+}
+
+#[tokio::test]
+async fn room_that_comes_back_is_seen_without_an_append() {
+    let stage = Stage::new();
+    stage.rig.set_free(Some(1000));
+    let full = fill(&stage).await;
+    assert!(matches!(full, AppendError::Full { .. }), "{full}");
+    assert!(stage.stats().await.full);
+    stage.rig.set_free(None);
+    let seen = timeout(PATIENCE, async {
+        while stage.stats().await.full {
+            tokio::task::yield_now().await;
+        }
+    });
+    seen.await.expect("the store looks for room by itself");
 }
