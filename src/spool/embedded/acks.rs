@@ -4,6 +4,7 @@
 //! bit is lost is made again. A `.ack` begins with a note about its segment, in a block of its own.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::segment::Head;
 
@@ -99,6 +100,24 @@ impl Bits {
         }
         let (block, word, bit) = self.place(index, slot);
         self.blocks[block][word] & bit != 0
+    }
+
+    /// The sequences among `seqs` that are still owed to somebody, in runs, when `first` is that of
+    /// the first record. A record owed to nobody from the start counts as settled.
+    pub(super) fn unsettled(&self, first: u64, seqs: Range<u64>) -> Vec<Range<u64>> {
+        let slots = self.slots as u8;
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        for seq in seqs {
+            let index = seq - first;
+            if (0..slots).all(|slot| self.is_set(index, slot)) {
+                continue;
+            }
+            match runs.last_mut() {
+                Some(run) if run.end == seq => run.end = seq + 1,
+                Some(_) | None => runs.push(seq..seq + 1),
+            }
+        }
+        runs
     }
 
     /// How many blocks there are.
@@ -216,6 +235,11 @@ impl Note {
     /// Whether it was written for this use of the segment's file.
     pub(super) fn is_of(&self, head: &Head) -> bool {
         self.nonce == head.nonce && self.first == head.first && self.number == head.number
+    }
+
+    /// The seed of the blocks that follow.
+    pub(super) fn seed(&self) -> u32 {
+        crc32c::crc32c(&self.nonce)
     }
 
     pub(super) fn encode(&self) -> [u8; BLOCK] {

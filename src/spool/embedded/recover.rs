@@ -5,6 +5,7 @@
 
 mod effects;
 mod load;
+mod orphan;
 
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
         let track = state.track_mut(log);
         let behind = track.segments.values().map(|segment| segment.next_seq()).max();
         // A sequence is never used twice, even when the file that had it is gone.
-        track.next_seq = behind.unwrap_or(1).max(expected_next);
+        track.next_seq = behind.unwrap_or(1).max(expected_next).max(track.next_seq);
     }
     let log = state.track_mut(LogKind::Accepted);
     log.next_seq = log.next_seq.max(with.covered + 1);

@@ -185,19 +185,7 @@ impl Segment {
     /// The sequences among `seqs` that are still owed to somebody, in runs. A record owed to nobody
     /// from the start counts as settled.
     pub(super) fn unsettled(&self, seqs: Range<u64>) -> Vec<Range<u64>> {
-        let slots = self.head.names.len() as u8;
-        let mut runs: Vec<Range<u64>> = Vec::new();
-        for seq in seqs {
-            let index = seq - self.head.first;
-            if (0..slots).all(|slot| self.bits.is_set(index, slot)) {
-                continue;
-            }
-            match runs.last_mut() {
-                Some(run) if run.end == seq => run.end = seq + 1,
-                Some(_) | None => runs.push(seq..seq + 1),
-            }
-        }
-        runs
+        self.bits.unsettled(self.head.first, seqs)
     }
 
     /// Whether nothing of it is owed any more and nobody will add to it.

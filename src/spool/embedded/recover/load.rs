@@ -8,7 +8,7 @@ use super::super::damage::QUARANTINE;
 use super::super::files::LogFile;
 use super::super::segment::{DATA_START, Head, Segment};
 use super::super::state::State;
-use super::Recovery;
+use super::{Recovery, orphan};
 use crate::spool::StoreFault;
 
 /// A segment whose header was read.
@@ -49,11 +49,8 @@ pub(super) fn load(
             with.pool.keep(spare);
         }
     }
-    for orphan in acks.iter().filter(|number| !segments.iter().any(|(of, _)| of == *number)) {
-        with.disk.remove(&format!("{}/{orphan}.ack", log.dir()))?;
-    }
     let mut loaded = Vec::new();
-    for (number, size) in segments {
+    for (number, size) in segments.iter().copied() {
         let has_ack = acks.contains(&number);
         let path = format!("{}/{number}.seg", log.dir());
         let file = with.disk.open(&path)?;
@@ -63,6 +60,9 @@ pub(super) fn load(
         }
     }
     loaded.sort_by_key(|of| of.segment.head.id());
+    for orphan in acks.into_iter().filter(|number| !segments.iter().any(|(of, _)| of == number)) {
+        orphan::judge(with, log, orphan, &loaded, state)?;
+    }
     Ok(loaded)
 }
 

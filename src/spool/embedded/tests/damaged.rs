@@ -123,6 +123,52 @@ async fn one_header_is_enough_and_without_both_the_file_is_set_aside() {
 }
 
 #[tokio::test]
+async fn a_segment_that_vanished_is_told_and_its_keys_are_free() {
+    let (mut stage, ids) = three(true).await;
+    stage.open().unwrap();
+    for name in ["a", "b"] {
+        let leases = stage.lease_all(name).await;
+        stage.deliver(leases.into_values().filter(|lease| lease.event.id == ids[0])).await;
+    }
+    stage.close().await;
+    fs::remove_file(stage.files("log", ".seg").remove(0)).unwrap();
+    for round in 0..2 {
+        stage.open().unwrap();
+        assert_eq!(stage.ids("a").await, BTreeSet::new());
+        assert_eq!(stage.stats().await.damaged_records, if round == 0 { 2 } else { 0 });
+        assert_eq!(stage.files("quarantine", ".ack").len(), 1);
+        stage.close().await;
+    }
+    stage.open().unwrap();
+    // What was delivered is still known; what is lost may come again, and is then known too.
+    let again = stage.try_append(vec![stage.keyed(0, &["a"])]).await.unwrap();
+    assert!(matches!(again[..], [crate::spool::Appended::Duplicate { of, .. }] if of == ids[0]));
+    let again = stage.store((1..3).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    stage.close_and_reopen().await;
+    assert_eq!(stage.ids("a").await, again.iter().copied().collect());
+    let twice = stage.try_append(vec![stage.keyed(1, &["a"])]).await.unwrap();
+    assert!(matches!(twice[..], [crate::spool::Appended::Duplicate { of, .. }] if of == again[0]));
+}
+
+#[tokio::test]
+async fn acknowledgements_that_outlive_a_settled_segment_are_no_damage() {
+    let (mut stage, _) = three(true).await;
+    stage.open().unwrap();
+    for name in ["a", "b"] {
+        let leases = stage.lease_all(name).await;
+        stage.deliver(leases.into_values()).await;
+    }
+    stage.close().await;
+    let log = stage.files("log", ".seg").remove(0);
+    let ack = log.with_extension("ack");
+    assert!(ack.exists());
+    fs::remove_file(log).unwrap();
+    stage.open().unwrap();
+    assert_eq!(stage.stats().await.damaged_records, 0);
+    assert!(!ack.exists() && stage.files("quarantine", ".ack").is_empty());
+}
+
+#[tokio::test]
 async fn lost_acknowledgements_are_deliveries_made_again() {
     let mut stage = Stage::new();
     let ids = stage.store((0..4).map(|key| stage.keyed(key, &["a"])).collect()).await;
