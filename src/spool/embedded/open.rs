@@ -49,6 +49,8 @@ pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embed
     for (_, size) in disk.list(QUARANTINE)? {
         pool.found(0, size);
     }
+    // Said before the first event is refused for it.
+    pool.has_disk()?;
     let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;
     let (covered, noted_last) = (keys.covered(), noted.last());
     let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered };

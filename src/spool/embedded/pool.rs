@@ -44,6 +44,8 @@ pub(super) struct Pool {
     spares: Mutex<Vec<String>>,
     /// Events were refused for want of room, and none was made since.
     full: AtomicBool,
+    /// The file system has too little room, and that was said.
+    told: AtomicBool,
 }
 
 impl Pool {
@@ -57,6 +59,7 @@ impl Pool {
             number: AtomicU64::new(1),
             spares: Mutex::default(),
             full: AtomicBool::new(false),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -116,14 +119,47 @@ impl Pool {
     }
 
     fn create_counted(&self, purpose: Purpose) -> Result<String, WriteError> {
-        // What others put on the file system must not take the room that deliveries need.
-        let keep = 2 * self.reserve_bytes + self.segment_bytes;
-        if purpose == Purpose::Events && self.disk.free_bytes()? < keep {
+        if purpose == Purpose::Events && !self.has_disk()? {
             return Err(WriteError::Full);
         }
         let name = spare_name(self.next_number());
-        self.disk.create(&name, self.segment_bytes)?;
-        Ok(name)
+        let created = self.disk.create(&name, self.segment_bytes);
+        match &created {
+            // A quota counts otherwise than the file system does.
+            Err(WriteError::Full) => self.tell(self.disk.free_bytes()?),
+            Ok(_) if purpose == Purpose::Events => self.told.store(false, Ordering::Relaxed),
+            Ok(_) | Err(WriteError::Fault(_)) => {}
+        }
+        created.map(|_file| name)
+    }
+
+    /// Whether the file system has room for another segment of events, and says so once when it has
+    /// not: the bytes that the spool uses do not show that.
+    pub(super) fn has_disk(&self) -> Result<bool, StoreFault> {
+        let free = self.disk.free_bytes()?;
+        if free < self.needed() {
+            self.tell(free);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// What others put on the file system must not take the room that deliveries need.
+    const fn needed(&self) -> u64 {
+        2 * self.reserve_bytes + self.segment_bytes
+    }
+
+    fn tell(&self, free_bytes: u64) {
+        if self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        tracing::warn!(
+            path = %self.disk.root().display(),
+            free_bytes,
+            needed_bytes = self.needed(),
+            "the file system of the spool has too little room for new events: free some there, \
+             move the spool, or give it fewer max_bytes, of which the need follows"
+        );
     }
 
     /// Makes a spare when there is none; no room for one is no fault. Room that came back is seen

@@ -1,13 +1,16 @@
 //! Disks that refuse: no room is answered and ends by itself, anything else is a fault.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::time::timeout;
 
-use super::super::files::rigged::{Call, Failure};
-use super::stage::{HOUR, Stage, refusal, to};
+use super::super::files::rigged::{Call, Failure, Rigged};
+use super::super::files::{Disk, WriteError};
+use super::super::pool::{Pool, Purpose};
+use super::stage::{HOUR, Stage, refusal, said, to};
 use crate::spool::{AppendError, Cause, SettleError, Settlement, Spool};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -215,4 +218,33 @@ async fn room_that_comes_back_is_seen_without_an_append() {
         }
     });
     seen.await.expect("the store looks for room by itself");
+}
+
+#[test]
+fn too_little_room_on_the_file_system_is_said_once_with_its_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let rig = Rigged::default();
+    let disk = Disk::new(Arc::new(rig.clone()), dir.path().to_owned());
+    disk.make_dir("log").unwrap();
+    let pool = Pool::new(disk, 1 << 17, 1 << 20);
+    let needed = 2 * (1 << 18) + (1 << 17);
+    let said = said(|| {
+        for _ in 0..2 {
+            rig.set_free(Some(needed - 1));
+            for _ in 0..3 {
+                assert!(matches!(pool.take(Purpose::Events), Err(WriteError::Full)));
+            }
+            rig.set_free(Some(needed));
+            pool.take(Purpose::Events).unwrap();
+        }
+    });
+    let words = [
+        format!("free_bytes={}", needed - 1),
+        format!("needed_bytes={needed}"),
+        format!("path={}", dir.path().display()),
+    ];
+    assert_eq!(said.lines().count(), 2, "once each time it comes: {said}");
+    for line in said.lines() {
+        assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
 }

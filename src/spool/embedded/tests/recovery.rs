@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::super::{Embedded, Settings};
-use super::stage::{HOUR, Stage, copy, refusal};
+use super::stage::{HOUR, Stage, copy, refusal, said};
 use crate::event::EventId;
 use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool};
 
@@ -37,6 +37,16 @@ async fn a_newer_format_is_refused_with_both_numbers() {
     assert!(stage.open().is_err());
     fs::write(stage.path("FORMAT"), "beacon-relay spool format 1\n").unwrap();
     stage.open().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_system_without_room_for_events_is_told_at_the_start() {
+    let mut stage = Stage::new();
+    stage.store(vec![stage.keyed(1, &["a"])]).await;
+    stage.close().await;
+    stage.rig.set_free(Some(1000));
+    let said = said(|| stage.open().unwrap());
+    assert!(said.contains("WARN") && said.contains("free_bytes=1000"), "{said}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! A small store in a directory of its own, and what the tests ask of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use std::{fs, io};
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -192,6 +192,27 @@ impl Stage {
 fn number(path: &Path) -> u64 {
     let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
     stem.parse().unwrap_or(0)
+}
+
+/// The lines that are logged by this thread while `work` runs.
+pub(super) fn said(work: impl FnOnce()) -> String {
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+    impl io::Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let paper = Arc::clone(&said);
+    let lines = tracing_subscriber::fmt().with_ansi(false);
+    let lines = lines.with_writer(move || Paper(Arc::clone(&paper))).finish();
+    tracing::subscriber::with_default(lines, work);
+    let bytes = said.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
 }
 
 /// Copies a directory and what is below it.
