@@ -184,6 +184,11 @@ impl Disk {
         self.root.join(name)
     }
 
+    /// A directory of the store; the empty name is the store's own, without a slash behind it.
+    fn dir(&self, name: &str) -> PathBuf {
+        if name.is_empty() { self.root.clone() } else { self.path(name) }
+    }
+
     pub(super) fn open(&self, name: &str) -> Result<LogFile, StoreFault> {
         self.open_as(name, name)
     }
@@ -219,18 +224,25 @@ impl Disk {
     }
 
     pub(super) fn make_dir(&self, name: &str) -> Result<(), StoreFault> {
-        let made = self.raw.make_dir(&self.path(name));
-        made.map_err(|error| StoreFault::io(format!("creating directory {name:?}"), &error))
+        let dir = self.dir(name);
+        self.raw.make_dir(&dir).map_err(|error| StoreFault {
+            doing: format!("creating directory {}", dir.display()),
+            cause: format!(
+                "{error}; name a directory that this user may make and write, or make it so"
+            ),
+        })
     }
 
     pub(super) fn sync_dir(&self, name: &str) -> Result<(), StoreFault> {
-        let synced = self.raw.sync_dir(&self.path(name));
-        synced.map_err(|error| StoreFault::io(format!("syncing directory {name:?}"), &error))
+        let dir = self.dir(name);
+        let synced = self.raw.sync_dir(&dir);
+        synced.map_err(|e| StoreFault::io(format!("syncing directory {}", dir.display()), &e))
     }
 
     pub(super) fn list(&self, name: &str) -> Result<Vec<(String, u64)>, StoreFault> {
-        let listed = self.raw.list(&self.path(name));
-        listed.map_err(|error| StoreFault::io(format!("listing directory {name:?}"), &error))
+        let dir = self.dir(name);
+        let listed = self.raw.list(&dir);
+        listed.map_err(|e| StoreFault::io(format!("listing directory {}", dir.display()), &e))
     }
 
     pub(super) fn free_bytes(&self) -> Result<u64, StoreFault> {

@@ -98,7 +98,9 @@ fn take_lock(disk: &Disk) -> Result<File, StoreFault> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
-            Err(StoreFault { doing, cause: "another process has this spool open".to_owned() })
+            let cause = "another process has this spool open; stop that one, or give each a \
+                         directory of its own";
+            Err(StoreFault { doing, cause: cause.to_owned() })
         }
         Err(TryLockError::Error(error)) => Err(StoreFault::io(doing, &error)),
     }
@@ -113,14 +115,18 @@ fn check_format(disk: &Disk) -> Result<(), StoreFault> {
     let bytes = disk.open(FORMAT)?.read(0, 256)?;
     let text = String::from_utf8_lossy(&bytes);
     let number = text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|n| n.parse::<u32>().ok());
-    let refused = |cause| Err(StoreFault { doing: format!("reading {FORMAT}"), cause });
+    let doing = format!("reading {}", disk.path(FORMAT).display());
+    let refused = |cause| Err(StoreFault { doing, cause });
     match number {
         Some(number) if number <= FORMAT_NUMBER => Ok(()),
         Some(number) => refused(format!(
             "the spool has format {number}, written by a newer program; this one knows up to \
-             {FORMAT_NUMBER}"
+             {FORMAT_NUMBER}; run that program, or name another directory"
         )),
-        None => refused(format!("it does not say \"{FORMAT_WORDS}{FORMAT_NUMBER}\"")),
+        None => refused(format!(
+            "it does not say \"{FORMAT_WORDS}{FORMAT_NUMBER}\"; name a directory that is the \
+             spool's alone, or put the file back"
+        )),
     }
 }
 

@@ -13,7 +13,10 @@ use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool};
 async fn a_second_opener_is_refused() {
     let mut stage = Stage::new();
     let fault = Embedded::open(stage.settings.clone(), stage.clock.clone()).unwrap_err();
-    assert!(fault.to_string().contains("another process has this spool open"), "{fault}");
+    let lock = stage.path("LOCK").display().to_string();
+    for words in [&lock, "another process has this spool open", "directory of its own"] {
+        assert!(fault.to_string().contains(words), "{words}: {fault}");
+    }
     stage.close_and_reopen().await;
 }
 
@@ -32,7 +35,10 @@ async fn a_newer_format_is_refused_with_both_numbers() {
     stage.close().await;
     fs::write(stage.path("FORMAT"), "beacon-relay spool format 2\n").unwrap();
     let fault = stage.open().unwrap_err().to_string();
-    assert!(fault.contains("format 2") && fault.contains("up to 1"), "{fault}");
+    let format = stage.path("FORMAT").display().to_string();
+    for words in [&format, "format 2", "up to 1", "name another directory"] {
+        assert!(fault.contains(words), "{words}: {fault}");
+    }
     fs::write(stage.path("FORMAT"), "something else\n").unwrap();
     assert!(stage.open().is_err());
     fs::write(stage.path("FORMAT"), "beacon-relay spool format 1\n").unwrap();
@@ -47,6 +53,18 @@ async fn a_file_system_without_room_for_events_is_told_at_the_start() {
     stage.rig.set_free(Some(1000));
     let said = said(|| stage.open().unwrap());
     assert!(said.contains("WARN") && said.contains("free_bytes=1000"), "{said}");
+}
+
+#[test]
+fn a_directory_that_cannot_be_made_is_named_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    let settings = Settings::at(file.join("spool"));
+    let fault = Embedded::open(settings.clone(), crate::clock::Clock::system()).unwrap_err();
+    let fault = fault.to_string();
+    let doing = format!("creating directory {}:", settings.path.display());
+    assert!(fault.contains(&doing) && fault.contains("name a directory"), "{fault}");
 }
 
 #[test]
