@@ -326,7 +326,9 @@ pub struct Flow {
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// No room; it ends when something was delivered.
-    #[error("spool has no room: {used_bytes} of {limit_bytes} bytes in use, or the disk itself is full")]
+    #[error(
+        "spool has no room: {used_bytes} of {limit_bytes} bytes in use, or the disk itself is full"
+    )]
     Full {
         /// Bytes in use.
         used_bytes: u64,
