@@ -241,7 +241,6 @@ impl Drop for Held {
     }
 }
 
-/// Leases that ended as `end`.
 impl LeaseSums {
     /// Leases that ended so.
     #[must_use]

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::intake::{Accepted, Intake};
 use crate::metrics::Metrics;
 use crate::schema::lint::Lint;
-use crate::source::{Received, Source};
+use crate::source::{Raw, Received, Source};
 use crate::spool::Appended;
 
 /// Names a single event in its answer.
@@ -86,8 +86,7 @@ impl Door {
         parts: &Parts,
         came: body::Came,
     ) -> Result<Response, Problem> {
-        let _slot = self.slot()?;
-        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
+        let (_slot, raw) = self.begin(source, came).await?;
         Ok(match source.validate(&self.received(parts), &raw) {
             Ok(warnings) => {
                 let warnings = warnings.to_json();
@@ -98,11 +97,18 @@ impl Door {
         })
     }
 
-    fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
-        self.slots.try_acquire().map_err(|_| {
+    /// Takes a slot, to be held until the answer is ready, and undoes the body's codings.
+    async fn begin(
+        &self,
+        source: &Source,
+        came: body::Came,
+    ) -> Result<(SemaphorePermit<'_>, Raw), Problem> {
+        let slot = self.slots.try_acquire().map_err(|_| {
             let detail = "more requests are under way than the relay takes at once";
             Problem::new(Code::Overloaded, detail)
-        })
+        })?;
+        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
+        Ok((slot, raw))
     }
 
     fn received(&self, parts: &Parts) -> Received {
@@ -116,8 +122,7 @@ impl Door {
         parts: &Parts,
         came: body::Came,
     ) -> Result<Response, Problem> {
-        let _slot = self.slot()?;
-        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
+        let (_slot, raw) = self.begin(source, came).await?;
         match self.intake.accept(source, &self.received(parts), &[raw]).await {
             Ok(mut results) => match results.pop() {
                 Some(Ok(accepted)) => Ok(answer(source, accepted)),

@@ -1,7 +1,7 @@
 //! Taking deliveries and ending leases, as callers do it.
 
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -12,6 +12,7 @@ use super::fetch::{self, Got, Want};
 use super::inbox::Command;
 use super::lease::Delivery;
 use super::record::{Record, Sources};
+use super::state::State;
 use super::{Shared, lock};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
@@ -161,28 +162,42 @@ fn begin(
         }
         Settlement::RetryAt(due) => {
             let record = moved(&held.delivery, due, 1, None);
-            state.settle_slowly(lease.token);
-            let bytes = record.encoded_len();
-            let (answer, answered) = oneshot::channel();
-            drop(state);
-            shared
-                .inbox
-                .settle(Command::Park { token: lease.token, line, record, answer }, bytes)?;
-            Ok(Some(answered))
+            let token = lease.token;
+            hand_over(shared, state, token, record, |record, answer| Command::Park {
+                token,
+                line,
+                record,
+                answer,
+            })
         }
         Settlement::DeadLetter(refusal) => {
             let attempted = u32::from(refusal.cause.attempted());
             let record = moved(&held.delivery, now, attempted, Some(refusal));
-            state.settle_slowly(lease.token);
-            let bytes = record.encoded_len();
-            let (answer, answered) = oneshot::channel();
-            drop(state);
-            shared
-                .inbox
-                .settle(Command::Bury { token: lease.token, line, record, answer }, bytes)?;
-            Ok(Some(answered))
+            let token = lease.token;
+            hand_over(shared, state, token, record, |record, answer| Command::Bury {
+                token,
+                line,
+                record,
+                answer,
+            })
         }
     }
+}
+
+/// Gives a delivery's move to another log to the committing thread, the lock released before.
+fn hand_over(
+    shared: &Shared,
+    mut state: MutexGuard<'_, State>,
+    token: u64,
+    record: Record,
+    command: impl FnOnce(Record, oneshot::Sender<Result<(), SettleError>>) -> Command,
+) -> Result<Option<Answered>, SettleError> {
+    state.settle_slowly(token);
+    drop(state);
+    let bytes = record.encoded_len();
+    let (answer, answered) = oneshot::channel();
+    shared.inbox.settle(command(record, answer), bytes)?;
+    Ok(Some(answered))
 }
 
 /// The record by which a delivery moves to another log.
