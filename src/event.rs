@@ -189,7 +189,8 @@ pub struct Event {
     pub source: SourceName,
     /// What it tells.
     pub kind: EventKind,
-    /// Path and query byte for byte as received; what a `verbatim` destination sends to.
+    /// Path and query byte for byte as received, or the absolute URL (`EventUrl::absolute`) that
+    /// the event came with; what a `verbatim` destination sends to.
     pub target: Bytes,
     /// When it was received.
     pub accepted_at: Timestamp,

@@ -33,6 +33,7 @@ pub mod clock;
 
 pub mod event;
 pub mod json;
+pub mod origin;
 
 pub mod ledger;
 pub mod metrics;

@@ -7,6 +7,7 @@ use clap::Args;
 use super::ConfigFile;
 use crate::config::Plan;
 use crate::config::units::{show_bytes, show_span};
+use crate::forward::request::Route;
 
 /// Prints what would run, and every fault of the configuration at once.
 #[derive(Debug, Args)]
@@ -70,6 +71,14 @@ fn describe(plan: &Plan) -> String {
             show_span(one.backoff.wait_first),
             show_span(one.backoff.wait_max)
         ));
+        if let Some(by_url) = one.shape.by_url() {
+            let origins: Vec<String> = by_url.origins.iter().map(ToString::to_string).collect();
+            let route = match by_url.route {
+                Route::Own => "",
+                Route::Base => ", all sent to the base URL",
+            };
+            lines.push(format!("  {:<18} event URLs of {}{route}", "", origins.join(", ")));
+        }
     }
     lines.extend([String::new(), "no fault found".to_owned(), String::new()]);
     lines.join("\n")

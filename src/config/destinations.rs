@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
 use super::reader::Reader;
@@ -10,8 +10,9 @@ use crate::event::{DestinationName, EventKind};
 use crate::forward::Settings;
 use crate::forward::backoff::{Backoff, MaxAge};
 use crate::forward::client::Limits;
-use crate::forward::request::{Shape, Target};
+use crate::forward::request::{ByUrl, Route, Shape, Target};
 use crate::forward::verdict::WhenUnsure;
+use crate::origin::{Origin, Origins};
 
 // What `config/relay.toml` writes for events-api, for a table that leaves it out.
 const CONCURRENCY: usize = 32;
@@ -24,6 +25,8 @@ const BACKOFF: Backoff = Backoff {
     retry_after_max: Duration::from_secs(60 * 60),
 };
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Each keeps connections of its own.
+const ORIGINS_MAX: usize = 64;
 const USER_AGENT: &str = "beacon-relay/{version}";
 
 /// Reads one destination; nothing when it lacks a name or an address, which is noted.
@@ -60,13 +63,12 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
         return None;
     };
     let target = target(reader, base.as_ref());
-    let (scheme, authority, _) = base?;
-    let shape = Shape::new(scheme, authority, target?, user_agent);
+    let shape = Shape::new(base?.0, target?, user_agent);
     let name = DestinationName::new(name?);
     Some(Settings { name, shape, concurrency, limits, backoff, max_age, when_unsure })
 }
 
-type Base = (Scheme, Authority, Option<PathAndQuery>);
+type Base = (Origin, Option<PathAndQuery>);
 
 fn base_url(reader: &Reader<'_>) -> Option<Base> {
     if reader.item("base_url").is_none() {
@@ -97,20 +99,56 @@ fn base_url(reader: &Reader<'_>) -> Option<Base> {
         reader.fault("base_url", "holds a user name or password", remedy);
         return None;
     }
-    let path = parts.path_and_query.filter(|path| path.as_str() != "/");
-    Some((scheme, authority, path))
+    match Origin::parse(&format!("{scheme}://{authority}")) {
+        Ok(origin) => Some((origin, parts.path_and_query.filter(|path| path.as_str() != "/"))),
+        Err(fault) => {
+            reader.fault("base_url", fault, remedy);
+            None
+        }
+    }
+}
+
+/// What becomes of events that name their URL. The base URL's own origin is always allowed.
+fn by_url(reader: &Reader<'_>, base: Option<&Base>) -> ByUrl {
+    let mut origins: Vec<Origin> = base.map(|(origin, _)| origin.clone()).into_iter().collect();
+    for text in reader.texts("origins").unwrap_or_default() {
+        match Origin::parse(text) {
+            Ok(origin) if origins.contains(&origin) => {}
+            Ok(origin) => origins.push(origin),
+            Err(fault) => {
+                let what = format!("holds {text:?}, which {fault}");
+                reader.fault("origins", what, r#"write each as "https://host""#);
+            }
+        }
+    }
+    if origins.len() > ORIGINS_MAX {
+        let what = format!("has more than {ORIGINS_MAX} origins");
+        reader.fault("origins", what, "send some by another destination");
+    }
+    let routes = [("own-origin", Route::Own), ("base-url", Route::Base)];
+    let route = reader.choice("event_urls", &routes).unwrap_or_default();
+    ByUrl { origins: Origins::new(origins), route }
 }
 
 /// Verbatim when asked for; else a path of its own, by default that of the base URL.
 fn target(reader: &Reader<'_>, base: Option<&Base>) -> Option<Target> {
-    let own = base.and_then(|(_, _, path)| path.clone());
-    match reader.text("target") {
+    let own = base.and_then(|(_, path)| path.clone());
+    let written = reader.text("target");
+    if written != Some("verbatim") {
+        for key in ["origins", "event_urls"] {
+            if reader.item(key).is_some() {
+                let what = "says where event URLs go, but every event goes to one path";
+                reader.fault(key, what, r#"remove it, or write target = "verbatim""#);
+            }
+        }
+    }
+    match written {
         Some("verbatim") => {
             if own.is_some() {
                 let what = "has a path, but the target is verbatim: paths go out as they came in";
                 reader.fault("base_url", what, "write scheme and host only");
             }
-            Some(Target::Verbatim)
+            Some(Target::Verbatim(by_url(reader, base)))
         }
         Some(path) if path.starts_with('/') => match path.parse() {
             Ok(path) => Some(Target::Fixed(path)),

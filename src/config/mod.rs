@@ -111,8 +111,9 @@ fn upstream(url: &str) -> Table {
     let place = Place::outside("flag --upstream");
     let item = |value| Item { value, place: place.clone(), base: None };
     let text = |text: &str| item(Value::String(text.to_owned()));
-    let table =
-        Table::from([("name".to_owned(), text(UPSTREAM)), ("base_url".to_owned(), text(url))]);
+    // Event URLs go there too: a trial never reaches production.
+    let settings = [("name", UPSTREAM), ("base_url", url), ("event_urls", "base-url")];
+    let table = settings.map(|(key, value)| (key.to_owned(), text(value))).into();
     let list = Value::Array(vec![item(Value::Table(table))]);
     Table::from([("destination".to_owned(), item(list))])
 }

@@ -7,64 +7,86 @@ use http::{HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use crate::event::Event;
+use crate::origin::{EventUrl, Origin, Origins};
 
 /// Where a destination's requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Path and query as the event came in.
-    Verbatim,
+    /// Path and query as the event came in, or as the URL says that it came by.
+    Verbatim(ByUrl),
     /// Always this path and query.
     Fixed(PathAndQuery),
+}
+
+/// What becomes of events that name the URL they are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ByUrl {
+    /// Origins that a URL may have.
+    pub origins: Origins,
+    /// Which of them is spoken to.
+    pub route: Route,
+}
+
+/// Whom the event of an allowed URL is sent to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Route {
+    /// The URL's own origin.
+    #[default]
+    Own,
+    /// The destination's base URL, whatever the origin: a trial never reaches production.
+    Base,
 }
 
 /// The parts of every request to one destination, made once.
 #[derive(Clone, Debug)]
 pub struct Shape {
-    scheme: Scheme,
-    authority: Authority,
+    base: Origin,
     target: Target,
     user_agent: HeaderValue,
 }
 
-/// Why no request can be made of an event.
+/// Why no request can be made of an event; no later attempt would mend it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the event's path and query cannot stand in a request line")]
-pub struct Unsendable;
+pub enum Unsendable {
+    /// Its stored path is none.
+    #[error("the event's path and query cannot stand in a request line")]
+    Target,
+    /// Its URL leads elsewhere, since it was accepted under another configuration.
+    #[error("the event's origin is none of the destination's")]
+    Origin,
+}
 
 impl Shape {
     /// The shape of requests to an origin.
     #[must_use]
-    pub const fn new(
-        scheme: Scheme,
-        authority: Authority,
-        target: Target,
-        user_agent: HeaderValue,
-    ) -> Self {
-        Self { scheme, authority, target, user_agent }
+    pub const fn new(base: Origin, target: Target, user_agent: HeaderValue) -> Self {
+        Self { base, target, user_agent }
     }
 
-    /// Scheme and authority, as a URL.
+    /// The origin of the base URL.
     #[must_use]
-    pub fn origin(&self) -> String {
-        format!("{}://{}", self.scheme, self.authority)
+    pub const fn origin(&self) -> &Origin {
+        &self.base
+    }
+
+    /// What becomes of events that name their URL; nothing where all go to one path.
+    #[must_use]
+    pub const fn by_url(&self) -> Option<&ByUrl> {
+        match &self.target {
+            Target::Verbatim(by_url) => Some(by_url),
+            Target::Fixed(_) => None,
+        }
     }
 
     /// The request for one event.
     ///
     /// # Errors
-    /// [`Unsendable`] for a stored path that is none, which no later attempt would mend.
+    /// [`Unsendable`].
     pub fn request(&self, event: &Event) -> Result<Request<Full<Bytes>>, Unsendable> {
-        let path = match &self.target {
-            Target::Verbatim => {
-                PathAndQuery::from_maybe_shared(event.target.clone()).map_err(|_| Unsendable)?
-            }
-            Target::Fixed(path) => path.clone(),
-        };
-        let mut parts = http::uri::Parts::default();
-        parts.scheme = Some(self.scheme.clone());
-        parts.authority = Some(self.authority.clone());
-        parts.path_and_query = Some(path);
-        let uri = Uri::from_parts(parts).map_err(|_| Unsendable)?;
+        let uri = match &self.target {
+            Target::Fixed(path) => uri(&self.base, path.clone()),
+            Target::Verbatim(by_url) => self.verbatim(by_url, &event.target),
+        }?;
         let mut request = Request::new(Full::new(event.body.bytes().clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
@@ -82,6 +104,38 @@ impl Shape {
         headers.insert(USER_AGENT, self.user_agent.clone());
         Ok(request)
     }
+
+    fn verbatim(&self, by_url: &ByUrl, target: &Bytes) -> Result<Uri, Unsendable> {
+        if target.starts_with(b"/") {
+            return uri(&self.base, path(target.clone())?);
+        }
+        let url = std::str::from_utf8(target).map_err(|_| Unsendable::Target)?;
+        let url = EventUrl::parse(url).map_err(|_| Unsendable::Target)?;
+        if !by_url.origins.contain(&url.origin) {
+            return Err(Unsendable::Origin);
+        }
+        let origin = match by_url.route {
+            Route::Own => &url.origin,
+            Route::Base => &self.base,
+        };
+        uri(origin, path(url.target)?)
+    }
+}
+
+fn path(target: Bytes) -> Result<PathAndQuery, Unsendable> {
+    PathAndQuery::from_maybe_shared(target).map_err(|_| Unsendable::Target)
+}
+
+fn uri(origin: &Origin, path: PathAndQuery) -> Result<Uri, Unsendable> {
+    let mut parts = http::uri::Parts::default();
+    parts.scheme = Some(match origin.scheme() {
+        crate::origin::Scheme::Http => Scheme::HTTP,
+        crate::origin::Scheme::Https => Scheme::HTTPS,
+    });
+    let authority = Authority::from_maybe_shared(Bytes::from(origin.authority()));
+    parts.authority = Some(authority.map_err(|_| Unsendable::Origin)?);
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).map_err(|_| Unsendable::Target)
 }
 
 #[cfg(test)]
@@ -104,14 +158,24 @@ mod tests {
     }
 
     fn shape(target: Target) -> Shape {
-        let authority = Authority::from_static("events.example.net:8443");
-        Shape::new(Scheme::HTTPS, authority, target, HeaderValue::from_static("beacon-relay/0"))
+        let base = Origin::parse("https://events.example.net:8443").unwrap();
+        Shape::new(base, target, HeaderValue::from_static("beacon-relay/0"))
+    }
+
+    fn verbatim() -> Target {
+        by_url(Route::Own)
+    }
+
+    fn by_url(route: Route) -> Target {
+        let origins = ["https://events.example.net:8443", "https://old.example.net"];
+        let origins = origins.map(|text| Origin::parse(text).unwrap());
+        Target::Verbatim(ByUrl { origins: Origins::new(origins.into()), route })
     }
 
     #[test]
     fn a_signed_path_and_query_travel_byte_for_byte() {
         let signed = "/v1/beacon/click/a'1?pname={x}&t=a|b^c&p=%2e%2e//&q=%zz&d=a%20b+c&sign=0f";
-        let request = shape(Target::Verbatim).request(&event(signed)).unwrap();
+        let request = shape(verbatim()).request(&event(signed)).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap().as_str(), signed);
         assert_eq!(request.uri().to_string(), format!("https://events.example.net:8443{signed}"));
     }
@@ -119,8 +183,7 @@ mod tests {
     #[test]
     fn an_empty_body_is_sent_with_its_length() {
         let empty = pii::passed(Bytes::new(), &Node::Null);
-        let request =
-            shape(Target::Verbatim).request(&Event { body: empty, ..event("/?user_id=u") });
+        let request = shape(verbatim()).request(&Event { body: empty, ..event("/?user_id=u") });
         let headers = request.unwrap().headers().clone();
         assert_eq!(headers.get(CONTENT_TYPE).unwrap(), "application/json");
         assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), "0");
@@ -135,7 +198,29 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_in_a_request_line_is_said() {
-        let request = shape(Target::Verbatim).request(&event("/a b"));
-        assert_eq!(request.map(|_| ()), Err(Unsendable));
+        let request = shape(verbatim()).request(&event("/a b"));
+        assert_eq!(request.map(|_| ()), Err(Unsendable::Target));
+    }
+
+    #[test]
+    fn an_event_that_came_by_url_goes_to_its_own_origin_if_that_is_allowed() {
+        let sent = |route, url| {
+            let request = shape(by_url(route)).request(&event(url))?;
+            Ok(request.uri().to_string())
+        };
+        let url = "https://old.example.net/v1/beacon/click/a?t=a|b&sign=0f";
+        assert_eq!(sent(Route::Own, url).as_deref(), Ok(url));
+        let trial = "https://events.example.net:8443/v1/beacon/click/a?t=a|b&sign=0f";
+        assert_eq!(sent(Route::Base, url).as_deref(), Ok(trial));
+        for route in [Route::Own, Route::Base] {
+            for foreign in [
+                "https://evil.example/x",
+                "http://old.example.net/x",
+                "https://old.example.net:444/x",
+            ] {
+                assert_eq!(sent(route, foreign), Err(Unsendable::Origin), "{foreign}");
+            }
+            assert_eq!(sent(route, "https://u@old.example.net/x"), Err(Unsendable::Target));
+        }
     }
 }

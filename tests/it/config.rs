@@ -1,6 +1,7 @@
 //! The layers of the configuration, and every fault at once with its place and remedy.
 
 use beacon_relay::config::{Layers, Plan};
+use beacon_relay::forward::request::Route;
 use beacon_relay::source::Decode;
 
 fn plan(file: &str, environment: &[(&str, &str)]) -> Result<Plan, String> {
@@ -47,7 +48,50 @@ fn each_layer_goes_above_the_one_before() {
     assert_eq!(plan.server.listen.port(), 3);
     assert_eq!(plan.server.requests.requests_max, 8);
     assert_eq!(plan.server.requests.body.bytes_max, 1024);
-    assert_eq!(plan.destinations[0].shape.origin(), "http://127.0.0.1:4");
+    assert_eq!(plan.destinations[0].shape.origin().to_string(), "http://127.0.0.1:4");
+}
+
+#[test]
+fn event_urls_are_for_listed_origins_and_that_of_the_base_url() {
+    let origins = |plan: &Plan, index: usize| -> Vec<String> {
+        let by_url = plan.destinations[index].shape.by_url().unwrap();
+        by_url.origins.iter().map(ToString::to_string).collect()
+    };
+    let production = [
+        "https://events.newtail-media.newtail.com.br",
+        "https://events-api.ads.vtex.com",
+        "https://newtail-media.newtail.com.br",
+    ];
+    let plan = plan("", &[]).unwrap();
+    assert_eq!(origins(&plan, 0), production);
+    assert_eq!(plan.destinations[0].shape.by_url().unwrap().route, Route::Own);
+
+    let upstream = Some("http://127.0.0.1:4".to_owned());
+    let trial = Layers { upstream, ..Layers::default() }.plan().unwrap();
+    let mut expected = vec!["http://127.0.0.1:4"];
+    expected.extend(production);
+    assert_eq!(origins(&trial, 0), expected);
+    assert_eq!(trial.destinations[0].shape.by_url().unwrap().route, Route::Base);
+
+    let file = "[[destination]]\nname = \"events-api\"\norigins = [\"https://A.example:443/\", \"https://a.example\"]\n\
+                [[destination]]\nname = \"own\"\nbase_url = \"http://b.example\"\ntarget = \"verbatim\"";
+    let plan = self::plan(file, &[]).unwrap();
+    assert_eq!(origins(&plan, 0), [production[0], "https://a.example"]);
+    assert_eq!(origins(&plan, 1), ["http://b.example"]);
+}
+
+#[test]
+fn an_origin_that_is_none_is_refused() {
+    let file = "[[destination]]\nname = \"events-api\"\norigins = [\"https://a.example/x\", \"a\"]\n\
+                [[destination]]\nname = \"hook\"\nbase_url = \"https://b.example/hook\"\norigins = []";
+    let faults = plan(file, &[]).unwrap_err();
+    for line in [
+        "holds \"https://a.example/x\", which has more than scheme, host and port",
+        "holds \"a\", which is no absolute URL",
+        "destination \"hook\".origins says where event URLs go, but every event goes to one path",
+    ] {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ pub(crate) const ROOMS: &[Room] = &[
     room(0, "clock"),
     room(1, "event"),
     room(1, "json"),
+    room(1, "origin"),
     room(2, "ledger"),
     room(2, "metrics"),
     room(3, "schema"),
