@@ -78,6 +78,8 @@ impl Status {
             set("retrying", &[name], float(one.retrying));
             set("in_flight", &[name], float(one.in_flight));
             set("dead_letters", &[name], float(one.dead));
+            // The others are counted as they end; these end in the store.
+            self.metrics.set_total("deliveries_total", &[name, "dropped"], one.dropped);
             set("oldest_pending_seconds", &[name], self.oldest_seconds(one));
         }
         for forwarder in &self.forwarders {
@@ -95,11 +97,12 @@ impl Status {
     }
 
     /// What each sum lacks.
-    fn differences(&self, stats: &SpoolStats) -> [(&'static str, i64); 3] {
+    fn differences(&self, stats: &SpoolStats) -> [(&'static str, i64); 4] {
         [
             ("items", self.ledger.item_sums().map(|(_, sums)| sums.difference()).sum()),
             ("leases", self.ledger.lease_sums().map(|(_, sums)| sums.difference()).sum()),
             ("store", stats.difference()),
+            ("letters", stats.letters_difference()),
         ]
     }
 
@@ -184,6 +187,9 @@ fn store(stats: &SpoolStats) -> Value {
         "dead": stats.flow.dead,
         "removed": stats.flow.removed,
         "spooled": stats.spooled(),
+        "letters": stats.flow.letters,
+        "dropped": stats.flow.dropped,
+        "letters_lost": stats.flow.letters_lost,
     })
 }
 

@@ -51,7 +51,7 @@ pub const ALL: &[Described] = &[
         "deliveries_total",
         Form::Counter,
         &["destination", "outcome"],
-        "Deliveries that ended.",
+        "Deliveries that ended, and dead letters that were dropped.",
     ),
     metric(
         "attempts_total",

@@ -21,8 +21,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Appended, Batch, Cause, DeadLetter, Lane, Lease, NewEvent, Refusal, SettleError, Settlement,
-    Spool, SpoolStats,
+    Appended, Batch, Cause, DeadFilter, DeadLetter, DeadQuery, Lane, Lease, NewEvent, Refusal,
+    Replayed, SettleError, Settlement, Spool, SpoolStats,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::event::{
@@ -69,7 +69,7 @@ macro_rules! conformance {
             dedupe: a_key_is_free_when_every_delivery_ended_dead
             dedupe: a_key_is_kept_while_one_delivery_is_owed_or_delivered
             dedupe: a_replay_takes_the_key_again
-            dedupe: a_later_event_keeps_the_key_when_an_older_is_replayed
+            dedupe: a_letter_is_not_replayed_while_a_later_event_has_its_key
             dedupe: an_event_without_a_key_is_always_new
             lease: a_lease_is_exclusive_until_it_expires
             lease: racing_leases_share_no_delivery
@@ -85,6 +85,8 @@ macro_rules! conformance {
             dead: a_replay_is_a_fresh_delivery_and_says_whose
             dead: dead_letters_are_listed_in_pages
             dead: a_letter_is_replayed_once
+            dead: letters_are_found_by_a_filter_and_by_name
+            dead: a_dropped_letter_stays_away_and_is_counted
         }
     };
     ($store:ty => $($area:ident: $promise:ident)+) => {
@@ -150,6 +152,7 @@ fn assert_balanced(stats: &SpoolStats) {
         flow.delivered + flow.dead + flow.removed + spooled(stats),
         "{stats:?}"
     );
+    assert_eq!(stats.letters_difference(), 0, "{stats:?}");
 }
 
 /// A store, its clock and the spool that has it open.
@@ -283,7 +286,9 @@ impl<S: Store> Stage<S> {
     }
 
     async fn letters(&self) -> Vec<DeadLetter> {
-        self.spool().dead(None, 1000).await.unwrap()
+        let page = self.spool().dead(DeadQuery::all(None, 1000)).await.unwrap();
+        assert_eq!(page.next, None);
+        page.letters
     }
 
     async fn stats(&self) -> SpoolStats {

@@ -18,8 +18,8 @@ use tokio::time::{Instant, timeout};
 
 use self::shelf::Shelf;
 use super::{
-    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, SettleError, Settlement, Spool,
-    SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Replayed,
+    SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
 use crate::event::DestinationName;
@@ -153,10 +153,10 @@ impl Memory {
         Ok(())
     }
 
-    fn replay_now(&self, ids: &[DeliveryId]) -> Result<usize, AppendError> {
-        let found = self.shelf("replaying")?.replay(ids)?;
+    fn replay_now(&self, ids: &[DeliveryId]) -> Result<Replayed, AppendError> {
+        let replayed = self.shelf("replaying")?.replay(ids, self.clock.now())?;
         self.changed.notify_waiters();
-        Ok(found)
+        Ok(replayed)
     }
 }
 
@@ -184,12 +184,20 @@ impl Spool for Memory {
         Box::pin(async move { self.settle_now(&lease, settlement) })
     }
 
-    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
-        Box::pin(async move { Ok(self.shelf("listing dead letters")?.dead(after, max)) })
+    fn dead(&self, query: DeadQuery) -> SpoolFuture<'_, DeadPage> {
+        Box::pin(async move { Ok(self.shelf("listing dead letters")?.dead(&query)) })
     }
 
-    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+    fn dead_letter(&self, id: DeliveryId) -> SpoolFuture<'_, Option<DeadLetter>> {
+        Box::pin(async move { Ok(self.shelf("reading a dead letter")?.dead_letter(id)) })
+    }
+
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
         Box::pin(async move { self.replay_now(ids) })
+    }
+
+    fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
+        Box::pin(async move { Ok(self.shelf("dropping dead letters")?.drop_dead(ids)) })
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod embedded;
+mod letters;
 pub mod memory;
 
 use std::pin::Pin;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DestinationName, Event, EventId, Fingerprint};
 
@@ -49,14 +51,21 @@ pub trait Spool: Send + Sync + 'static {
     /// [`SettleError::LeaseLost`] when the lease had expired: the delivery is someone else's now.
     fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError>;
 
-    /// Dead letters, oldest first, after `after`.
-    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>>;
+    /// A page of dead letters, those of the oldest deliveries first.
+    fn dead(&self, query: DeadQuery) -> SpoolFuture<'_, DeadPage>;
 
-    /// Puts dead letters back in line as fresh deliveries; answers how many were found.
+    /// One dead letter; nothing when there is none of that name, or not any more.
+    fn dead_letter(&self, id: DeliveryId) -> SpoolFuture<'_, Option<DeadLetter>>;
+
+    /// Puts dead letters back in line as fresh deliveries.
     ///
     /// # Errors
-    /// As [`Spool::append`].
-    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError>;
+    /// As [`Spool::append`]; the first of `ids` may be in line again then, and asking for all of
+    /// them again is right.
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError>;
+
+    /// Drops dead letters for good; answers how many were there.
+    fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize>;
 
     /// What is in hand, per destination and in bytes; cheap enough for every scrape.
     fn stats(&self) -> SpoolFuture<'_, SpoolStats>;
@@ -231,23 +240,6 @@ impl Cause {
     }
 }
 
-/// A delivery that was given up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetter {
-    /// The delivery.
-    pub id: DeliveryId,
-    /// Whom it was owed to.
-    pub to: DestinationName,
-    /// What was to be sent.
-    pub event: Arc<Event>,
-    /// Attempts made.
-    pub attempts: u32,
-    /// When it was given up.
-    pub died_at: Timestamp,
-    /// Why.
-    pub refusal: Refusal,
-}
-
 /// What a spool holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SpoolStats {
@@ -274,7 +266,16 @@ impl SpoolStats {
         self.destinations.iter().map(spooled).sum()
     }
 
-    /// What is missing from the sum of [`Flow`]; 0 unless there is a bug.
+    /// What is missing from the sum of dead letters in [`Flow`]; 0 unless there is a bug.
+    #[must_use]
+    pub fn letters_difference(&self) -> i64 {
+        let flow = &self.flow;
+        let letters: u64 = self.destinations.iter().map(|one| one.dead).sum();
+        let went = flow.replayed + flow.dropped + flow.letters_lost + letters;
+        (flow.letters + flow.dead).cast_signed() - went.cast_signed()
+    }
+
+    /// What is missing from the sum of deliveries in [`Flow`]; 0 unless there is a bug.
     #[must_use]
     pub fn difference(&self) -> i64 {
         let flow = &self.flow;
@@ -299,13 +300,16 @@ pub struct DestinationStats {
     pub in_flight: u64,
     /// Dead letters.
     pub dead: u64,
+    /// Dead letters that were dropped since the store was opened.
+    pub dropped: u64,
     /// When the oldest that is not settled was accepted.
     pub oldest: Option<Timestamp>,
 }
 
 /// Deliveries that passed, since the store was opened. On an embedded store
 /// `recovered + stored + replayed = delivered + dead + removed + spooled`, where `spooled` is live,
-/// backlog, retrying and in flight of every destination together.
+/// backlog, retrying and in flight of every destination together; and
+/// `letters + dead = replayed + dropped + letters lost + dead letters` that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     /// Waiting when the store was opened; dead letters not counted.
@@ -320,6 +324,12 @@ pub struct Flow {
     pub dead: u64,
     /// Set aside as damaged.
     pub removed: u64,
+    /// Dead letters that were there when the store was opened.
+    pub letters: u64,
+    /// Dead letters dropped, by hand or for their age or bytes.
+    pub dropped: u64,
+    /// Dead letters set aside as damaged.
+    pub letters_lost: u64,
 }
 
 /// Why a batch was not stored.

@@ -102,7 +102,7 @@ impl Program {
             }
         };
         let status = timeout(WITHIN, waiting).await.expect("everything is delivered in time");
-        for sum in ["items", "leases", "store"] {
+        for sum in ["items", "leases", "store", "letters"] {
             assert_eq!(status["ledger"]["differences"][sum], 0, "{sum}: {status:#}");
         }
     }

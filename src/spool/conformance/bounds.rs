@@ -93,6 +93,7 @@ pub(crate) async fn stats_count_what_is_there<S: Store>() {
         retrying: 0,
         in_flight: 0,
         dead: 0,
+        dropped: 0,
         oldest: None,
     };
     let a = DestinationStats {

@@ -60,7 +60,7 @@ pub(crate) async fn a_replay_is_a_fresh_delivery_and_says_whose<S: Store>() {
         stage.give_up("a", Cause::Refused).await;
         let letter = stage.letters().await.remove(0);
         assert_ne!(Some(letter.id), last);
-        assert_eq!(stage.spool().replay(&[letter.id]).await.unwrap(), 1);
+        assert_eq!(stage.spool().replay(&[letter.id]).await.unwrap().replayed, 1);
         assert_eq!(stage.letters().await, []);
         let lease = stage.take_one("a").await;
         assert_eq!((&lease.event, lease.attempts), (&event, 0));
@@ -88,16 +88,15 @@ pub(crate) async fn dead_letters_are_listed_in_pages<S: Store>() {
         stage.store(stage.event(&[number], &["a"])).await;
         stage.give_up("a", Cause::Refused).await;
     }
-    let mut pages: Vec<DeadLetter> = Vec::new();
+    let (mut pages, mut after) = (Vec::<DeadLetter>::new(), None);
     loop {
-        let after = pages.last().map(|letter| letter.id);
-        let page = stage.spool().dead(after, 3).await.unwrap();
-        if page.is_empty() {
-            break;
-        }
-        assert!(page.len() <= 3);
-        pages.extend(page);
+        let page = stage.spool().dead(DeadQuery::all(after, 3)).await.unwrap();
+        assert!(page.letters.len() <= 3);
+        pages.extend(page.letters);
         assert!(pages.len() <= 10, "a letter was listed twice");
+        let Some(next) = page.next else { break };
+        assert!(after < Some(next), "a page that leads nowhere");
+        after = Some(next);
     }
     assert_eq!(pages, stage.letters().await);
     let bodies: Vec<u8> = pages.iter().map(|letter| letter.event.body.bytes()[0]).collect();
@@ -113,13 +112,76 @@ pub(crate) async fn a_letter_is_replayed_once<S: Store>() {
     }
     let ids: Vec<DeliveryId> = stage.letters().await.iter().map(|letter| letter.id).collect();
     let asked = [ids[0], ids[2], ids[0], DeliveryId(u64::MAX)];
-    assert_eq!(stage.spool().replay(&asked).await.unwrap(), 2);
-    assert_eq!(stage.spool().replay(&asked).await.unwrap(), 0);
+    let replayed = stage.spool().replay(&asked).await.unwrap();
+    assert_eq!(replayed, Replayed { replayed: 2, missing: 1, duplicates: 0 });
+    let replayed = stage.spool().replay(&asked).await.unwrap();
+    assert_eq!(replayed, Replayed { replayed: 0, missing: 3, duplicates: 0 });
     let left = stage.letters().await;
     assert_eq!(left.iter().map(|letter| letter.id).collect::<Vec<_>>(), [ids[1]]);
     let leases = stage.take_all("a").await;
     let whose: BTreeSet<_> = leases.iter().map(|lease| lease.replay_of).collect();
     assert_eq!((leases.len(), whose), (2, [Some(ids[0]), Some(ids[2])].into()));
     stage.deliver(leases).await;
+    stage.finish().await;
+}
+
+pub(crate) async fn letters_are_found_by_a_filter_and_by_name<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    for (number, name) in (0..12).zip(["a", "b", "c"].into_iter().cycle()) {
+        stage.store(stage.event(&[number], &[name])).await;
+        let cause = if number < 6 { Cause::Refused } else { Cause::Expired };
+        stage.give_up(name, cause).await;
+    }
+    for _ in 0..2 {
+        let all = stage.letters().await;
+        let b_expired =
+            |letter: &DeadLetter| letter.to == to("b") && letter.refusal.cause == Cause::Expired;
+        let wanted: Vec<DeadLetter> = all.iter().filter(|of| b_expired(of)).cloned().collect();
+        assert_eq!(wanted.len(), 2);
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let filter = DeadFilter::new(b_expired);
+            let page = stage.spool().dead(DeadQuery { after, max: 1, filter }).await.unwrap();
+            assert!(page.letters.len() <= 1);
+            found.extend(page.letters);
+            let Some(next) = page.next else { break };
+            assert!(after < Some(next), "a page that leads nowhere");
+            after = Some(next);
+        }
+        assert_eq!(found, wanted);
+        for letter in all {
+            let found = stage.spool().dead_letter(letter.id).await.unwrap();
+            assert_eq!(found, Some(letter));
+        }
+        assert_eq!(stage.spool().dead_letter(DeliveryId(u64::MAX)).await.unwrap(), None);
+        stage.kill_and_reopen().await;
+    }
+    stage.finish().await;
+}
+
+pub(crate) async fn a_dropped_letter_stays_away_and_is_counted<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    for number in 0..4 {
+        stage.store(stage.keyed(number, 1, &["a"])).await;
+        stage.give_up("a", Cause::Refused).await;
+    }
+    let letters = stage.letters().await;
+    let asked = [letters[1].id, letters[1].id, letters[2].id, DeliveryId(u64::MAX)];
+    assert_eq!(stage.spool().drop_dead(&asked).await.unwrap(), 2);
+    assert_eq!(stage.spool().drop_dead(&asked).await.unwrap(), 0);
+    let stats = stage.stats().await;
+    let a = &stats.destinations[0];
+    assert_eq!((a.dead, a.dropped, stats.flow.dropped), (2, 2, 2));
+    let left = [letters[0].clone(), letters[3].clone()];
+    for _ in 0..2 {
+        assert_eq!(stage.letters().await, left);
+        assert_eq!(stage.spool().dead_letter(letters[1].id).await.unwrap(), None);
+        let replayed = stage.spool().replay(&asked).await.unwrap();
+        assert_eq!(replayed, Replayed { missing: 3, ..Replayed::default() });
+        // Right after the answer a kill brings none of them back.
+        stage.kill_and_reopen().await;
+    }
+    // The key of a dropped one is free, as it was since it died.
+    stage.store(stage.keyed(1, 2, &["a"])).await;
     stage.finish().await;
 }

@@ -17,11 +17,11 @@ use super::inbox::{Command, Next};
 use super::keys::Keys;
 use super::lease::{Cursor, Waiting};
 use super::log::{Draft, Writer, Written};
-use super::record::Record;
+use super::record::{Prior, Record};
 use super::state::State;
 use super::{LogKind, Shared, lock};
 use crate::clock::Timestamp;
-use crate::spool::{AppendError, Appended, SettleError, StoreFault};
+use crate::spool::{AppendError, Appended, Replayed, SettleError, StoreFault};
 
 /// How long a delivery waits whose dead letter found no room.
 const ROOM_AGAIN: Duration = Duration::from_secs(30);
@@ -29,10 +29,32 @@ const ROOM_AGAIN: Duration = Duration::from_secs(30);
 /// What one caller waits for, its records being drafted.
 #[derive(Debug)]
 pub(super) enum Job {
-    Append { judged: Vec<Judged>, answer: oneshot::Sender<Result<Vec<Appended>, AppendError>> },
-    Park { token: u64, line: usize, draft: usize, answer: Settled },
-    Bury { token: u64, line: usize, draft: usize, answer: Settled },
-    Replay { drafts: Vec<usize>, answer: oneshot::Sender<Result<usize, AppendError>> },
+    Append {
+        judged: Vec<Judged>,
+        answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+    },
+    Park {
+        token: u64,
+        line: usize,
+        draft: usize,
+        answer: Settled,
+    },
+    Bury {
+        token: u64,
+        line: usize,
+        draft: usize,
+        answer: Settled,
+    },
+    Replay {
+        drafts: Vec<usize>,
+        /// What of them is not to be written.
+        rest: Replayed,
+        answer: oneshot::Sender<Result<Replayed, AppendError>>,
+    },
+    Drop {
+        letters: Vec<Prior>,
+        answer: oneshot::Sender<Result<usize, StoreFault>>,
+    },
 }
 
 type Settled = oneshot::Sender<Result<(), SettleError>>;
@@ -46,6 +68,7 @@ impl Job {
                 drop(answer.send(Err(fault.clone().into())));
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
 }
@@ -228,14 +251,18 @@ impl Committer {
                 let answered = draft::answers(&judged, &drafts[0], stored);
                 Answer::Append(answer, answered.ok_or_else(|| self.full()))
             }
-            Job::Replay { drafts: replayed, answer } => {
+            Job::Replay { drafts: replayed, rest, answer } => {
                 let stored = outcome[LogKind::Accepted.index()].is_some();
                 let answered = if stored || replayed.is_empty() {
-                    Ok(replayed.len())
+                    Ok(Replayed { replayed: replayed.len(), ..rest })
                 } else {
                     Err(self.full())
                 };
                 Answer::Replay(answer, answered)
+            }
+            Job::Drop { letters, answer } => {
+                let dropped = letters.into_iter().filter(|letter| state.drop_letter(*letter));
+                Answer::Drop(answer, dropped.count())
             }
             Job::Park { token, line, draft, answer } => {
                 let record = &drafts[LogKind::Parked.index()][draft].record;
@@ -289,11 +316,7 @@ fn arrive(state: &mut State, drafts: &[Draft], written: &[Written], changed: &mu
         match draft.record.prior {
             Some(letter) => {
                 state.flow.replayed += lines.len() as u64;
-                if state.set(letter) {
-                    draft.lines.iter().for_each(|line| {
-                        state.lines[*line].dead = state.lines[*line].dead.saturating_sub(1)
-                    });
-                }
+                state.replay_letter(letter);
             }
             None => state.flow.stored += lines.len() as u64,
         }
@@ -331,7 +354,8 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
 #[derive(Debug)]
 enum Answer {
     Append(oneshot::Sender<Result<Vec<Appended>, AppendError>>, Result<Vec<Appended>, AppendError>),
-    Replay(oneshot::Sender<Result<usize, AppendError>>, Result<usize, AppendError>),
+    Replay(oneshot::Sender<Result<Replayed, AppendError>>, Result<Replayed, AppendError>),
+    Drop(oneshot::Sender<Result<usize, StoreFault>>, usize),
     Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },
 }
 
@@ -340,6 +364,7 @@ impl Answer {
         match self {
             Self::Append(to, answer) => drop(to.send(answer)),
             Self::Replay(to, answer) => drop(to.send(answer)),
+            Self::Drop(to, dropped) => drop(to.send(Ok(dropped))),
             Self::Settled { answer, answered, line: _ } => drop(answer.send(answered)),
         }
     }

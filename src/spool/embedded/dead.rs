@@ -3,7 +3,7 @@
 //! They are kept in no memory, for there may be any number of them; a gigabyte of them is read in
 //! a second.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
@@ -16,10 +16,16 @@ use super::state::State;
 use super::walk::{self, Gap, Readable};
 use super::{LogKind, Place, Shared, lock};
 use crate::event::DestinationName;
-use crate::spool::{AppendError, DeadLetter, DeliveryId, Refusal, StoreFault};
+use crate::spool::{
+    AppendError, DeadLetter, DeadPage, DeadQuery, DeliveryId, Refusal, Replayed, StoreFault,
+};
 
 /// Letters listed or put back at once, whatever the caller asks for.
 const LETTERS_MAX: usize = 10_000;
+/// Bytes of letters beyond which a page ends.
+const PAGE_BYTES_MAX: usize = 4 << 20;
+/// Letters that one command drops.
+const DROP_MAX: usize = 1024;
 /// Letters that one command puts back.
 const REPLAY_MAX: usize = 256;
 /// Bytes of them, unless a single one has more or a segment takes less.
@@ -33,49 +39,108 @@ pub(super) struct Found {
     segment: Arc<Readable>,
 }
 
-/// The letters behind `after`, oldest first.
-pub(super) async fn list(
-    shared: &Arc<Shared>,
-    after: Option<DeliveryId>,
-    max: usize,
-) -> Result<Vec<DeadLetter>, StoreFault> {
+/// A page of letters, those of the oldest deliveries first.
+pub(super) async fn list(shared: &Arc<Shared>, query: DeadQuery) -> Result<DeadPage, StoreFault> {
     shared.check()?;
-    let after = after.map_or(0, |after| after.0);
-    let max = max.min(LETTERS_MAX);
-    blocking(shared, "listing dead letters", move |shared| {
-        let found = find(shared, max, |id| id.0 > after)?;
-        let mut sources = Sources::default();
-        let read = found.into_iter().map(|(id, found)| {
-            Ok(read(&found, &mut sources)?.map(|record| DeadLetter {
-                id,
-                to: found.to,
-                event: record.event,
-                attempts: record.attempts,
-                died_at: record.at,
-                refusal: record.refusal.unwrap_or(LOST_REFUSAL),
-            }))
-        });
-        read.filter_map(Result::transpose).collect()
-    })
-    .await
+    blocking(shared, "listing dead letters", move |shared| page(shared, &query)).await
+}
+
+fn page(shared: &Shared, query: &DeadQuery) -> Result<DeadPage, StoreFault> {
+    let max = query.max.min(LETTERS_MAX);
+    let mut page = DeadPage { letters: Vec::new(), next: query.after };
+    let after = query.after.map_or(0, |after| after.0);
+    let found = find(shared, LETTERS_MAX, |id| id.0 > after)?;
+    let is_all = found.len() < LETTERS_MAX;
+    let mut sources = Sources::default();
+    let mut bytes = 0;
+    for (id, found) in found {
+        if page.letters.len() >= max || bytes >= PAGE_BYTES_MAX {
+            return Ok(page);
+        }
+        let len = found.place.len as usize;
+        if let Some(letter) = read(&found, &mut sources)?.map(|record| letter(id, found.to, record))
+            && query.filter.takes(&letter)
+        {
+            bytes += len;
+            page.letters.push(letter);
+        }
+        page.next = Some(id);
+    }
+    if is_all {
+        page.next = None;
+    }
+    Ok(page)
+}
+
+fn letter(id: DeliveryId, to: DestinationName, record: record::Record) -> DeadLetter {
+    DeadLetter {
+        id,
+        to,
+        event: record.event,
+        attempts: record.attempts,
+        died_at: record.at,
+        refusal: record.refusal.unwrap_or(LOST_REFUSAL),
+    }
 }
 
 /// What a letter says whose record has no refusal, which none of ours is written without.
 const LOST_REFUSAL: Refusal =
     Refusal { cause: crate::spool::Cause::Unsendable, status: None, answer: bytes::Bytes::new() };
 
-/// Puts letters back in line; answers how many were there.
-pub(super) async fn replay(shared: &Arc<Shared>, ids: &[DeliveryId]) -> Result<usize, AppendError> {
+/// One letter.
+pub(super) async fn one(
+    shared: &Arc<Shared>,
+    id: DeliveryId,
+) -> Result<Option<DeadLetter>, StoreFault> {
     shared.check()?;
-    let mut replayed = 0;
+    blocking(shared, "reading a dead letter", move |shared| {
+        let Some((_, found)) = find(shared, 1, |of| of == id)?.pop_first() else { return Ok(None) };
+        let record = read(&found, &mut Sources::default())?;
+        Ok(record.map(|record| letter(id, found.to, record)))
+    })
+    .await
+}
+
+/// Drops letters for good.
+pub(super) async fn drop_all(
+    shared: &Arc<Shared>,
+    ids: &[DeliveryId],
+) -> Result<usize, StoreFault> {
+    shared.check()?;
+    let mut dropped = 0;
+    for ids in ids.chunks(LETTERS_MAX) {
+        let letters: Vec<Prior> = find_all(shared, ids)
+            .await?
+            .into_values()
+            .map(|found| found.place.as_prior())
+            .collect();
+        for part in letters.chunks(DROP_MAX) {
+            let (answer, answered) = oneshot::channel();
+            shared.inbox.upkeep(Command::Drop { letters: part.to_vec(), answer })?;
+            dropped += answered.await.unwrap_or_else(|_gone| Err(shared.gone()))?;
+        }
+    }
+    if dropped > 0 && !shared.rounds.pass(&shared.bell).await {
+        shared.check()?;
+        tracing::warn!(dropped, "dead letters are dropped, and a crash may bring them back");
+    }
+    Ok(dropped)
+}
+
+/// Puts letters back in line.
+pub(super) async fn replay(
+    shared: &Arc<Shared>,
+    ids: &[DeliveryId],
+) -> Result<Replayed, AppendError> {
+    shared.check()?;
+    let mut replayed = Replayed::default();
     let segment = usize::try_from(shared.append_bytes_max()).unwrap_or(usize::MAX);
     let bytes_max = REPLAY_BYTES_MAX.min(segment);
+    let ids: Vec<DeliveryId> = ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     for ids in ids.chunks(LETTERS_MAX) {
-        let wanted: HashSet<DeliveryId> = ids.iter().copied().collect();
-        let found = blocking(shared, "replaying dead letters", move |shared| {
-            find(shared, LETTERS_MAX, |id| wanted.contains(&id))
-        });
-        let mut found = found.await?.into_iter().peekable();
+        let found = find_all(shared, ids).await?;
+        replayed.missing += ids.len() - found.len();
+        let mut found = found.into_iter().peekable();
         while found.peek().is_some() {
             let mut part = Vec::new();
             let mut bytes = 0;
@@ -86,7 +151,9 @@ pub(super) async fn replay(shared: &Arc<Shared>, ids: &[DeliveryId]) -> Result<u
                 bytes += next.place.len as usize;
                 part.extend(found.next());
             }
+            let asked = part.len();
             let letters = blocking(shared, "reading dead letters", |_| letters(part)).await?;
+            replayed.missing += asked - letters.len();
             let (answer, answered) = oneshot::channel();
             shared.inbox.offer(Command::Replay { letters, answer }, bytes)?;
             let answer = answered.await;
@@ -94,6 +161,18 @@ pub(super) async fn replay(shared: &Arc<Shared>, ids: &[DeliveryId]) -> Result<u
         }
     }
     Ok(replayed)
+}
+
+/// The letters of these names.
+async fn find_all(
+    shared: &Arc<Shared>,
+    ids: &[DeliveryId],
+) -> Result<BTreeMap<DeliveryId, Found>, StoreFault> {
+    let wanted: HashSet<DeliveryId> = ids.iter().copied().collect();
+    blocking(shared, "looking for dead letters", move |shared| {
+        find(shared, LETTERS_MAX, |id| wanted.contains(&id))
+    })
+    .await
 }
 
 async fn blocking<T: Send + 'static>(
@@ -168,20 +247,14 @@ fn lose(shared: &Shared, segment: &Readable, gap: Gap) -> Result<(), StoreFault>
     };
     damage::report(shared, &damage)?;
     let mut state = lock(&shared.state);
-    let Some(of) = state.track_mut(LogKind::Dead).segments.get_mut(&segment.id) else {
+    let Some(of) = state.track(LogKind::Dead).segments.get(&segment.id) else {
         return Ok(());
     };
-    let lines = of.lines.clone();
-    let mut lost = Vec::new();
+    let slots = 0..of.lines.len() as u8;
     for seq in damage.seqs {
-        for (slot, line) in (0..).zip(&lines) {
-            if of.bits.set(seq - of.head.first, slot) {
-                lost.push(*line);
-            }
+        for slot in slots.clone() {
+            state.lose_letter(Prior { log: LogKind::Dead, seq, slot });
         }
-    }
-    for line in lost {
-        state.lines[line].dead = state.lines[line].dead.saturating_sub(1);
     }
     Ok(())
 }

@@ -6,10 +6,14 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use super::acks::{self, BLOCK, Note, Sealed};
 use super::files::{LogFile, WriteError};
+use super::inbox::Bell;
 use super::keys::Keys;
 use super::noted::{self, Noted, Positions};
 use super::segment::{Segment, SegmentId};
@@ -27,6 +31,37 @@ const BLOCKS_MAX: usize = 512;
 const ROUNDS_MAX: usize = 256;
 /// Snapshots that wait for the keys to come as far. A snapshot a second.
 const WAITING_MAX: usize = 60;
+
+/// Longest wait for a sync that was asked for. Beyond it there is no room for acknowledgements, and
+/// what was settled may come back after a crash.
+const ROUND_WITHIN: Duration = Duration::from_secs(10);
+
+/// The syncs of acknowledgements, counted as they begin and as they end.
+#[derive(Debug, Default)]
+pub(super) struct Rounds {
+    begun: AtomicU64,
+    done: watch::Sender<u64>,
+}
+
+impl Rounds {
+    fn begin(&self) -> u64 {
+        self.begun.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    fn end(&self, round: u64) {
+        self.done.send_replace(round);
+    }
+
+    /// Waits until what is settled by now is on disk; says whether it is.
+    pub(super) async fn pass(&self, bell: &Bell) -> bool {
+        // One that began before may have written the blocks already.
+        let wanted = self.begun.load(Ordering::SeqCst) + 1;
+        let mut done = self.done.subscribe();
+        bell.sync();
+        let passed = done.wait_for(|done| *done >= wanted);
+        tokio::time::timeout(ROUND_WITHIN, passed).await.is_ok_and(|passed| passed.is_ok())
+    }
+}
 
 /// One block on its way to a `.ack`.
 #[derive(Debug)]
@@ -82,7 +117,7 @@ impl Flusher {
                 return self;
             }
             // Whoever waits for room is not to wait for the second to end.
-            let due = synced_at.elapsed() >= SYNC_EVERY || shared.pool.is_full();
+            let due = rung.sync || synced_at.elapsed() >= SYNC_EVERY || shared.pool.is_full();
             let done = if due { self.sync() } else { self.write() };
             if let Err(fault) = done {
                 shared.fail(fault);
@@ -172,6 +207,7 @@ impl Flusher {
 
     /// Writes and syncs every block, notes how far that goes, and frees what is done.
     pub(super) fn sync(&mut self) -> Result<(), StoreFault> {
+        let round = self.shared.rounds.begin();
         // Taken before the blocks: a bit that is set later is not part of what is noted.
         let positions = positions(&lock(&self.shared.state));
         self.write()?;
@@ -183,6 +219,7 @@ impl Flusher {
             self.shared.disk.sync_dir(log.dir())?;
         }
         if complete {
+            self.shared.rounds.end(round);
             self.note(positions)?;
             self.free()?;
         }

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::lock;
 use super::record::{Prior, Record};
 use crate::event::DestinationName;
-use crate::spool::{AppendError, Appended, Batch, DeliveryId, SettleError, StoreFault};
+use crate::spool::{AppendError, Appended, Batch, DeliveryId, Replayed, SettleError, StoreFault};
 
 /// A dead letter to be put back in line.
 #[derive(Debug)]
@@ -44,7 +44,12 @@ pub(super) enum Command {
     },
     Replay {
         letters: Vec<Letter>,
-        answer: oneshot::Sender<Result<usize, AppendError>>,
+        answer: oneshot::Sender<Result<Replayed, AppendError>>,
+    },
+    /// Letters are dropped by the thread that puts them back in line, so that none is both.
+    Drop {
+        letters: Vec<Prior>,
+        answer: oneshot::Sender<Result<usize, StoreFault>>,
     },
 }
 
@@ -58,6 +63,7 @@ impl Command {
                 drop(answer.send(Err(fault.clone().into())));
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
 
@@ -66,6 +72,7 @@ impl Command {
             Self::Append { batch, .. } => batch.events.len(),
             Self::Park { .. } | Self::Bury { .. } => 1,
             Self::Replay { letters, .. } => letters.len(),
+            Self::Drop { letters, .. } => letters.len(),
         }
     }
 }
@@ -144,6 +151,19 @@ impl Inbox {
         Ok(())
     }
 
+    /// Takes what needs no room and is bounded by whoever asks for it.
+    pub(super) fn upkeep(&self, command: Command) -> Result<(), StoreFault> {
+        let mut queue = lock(&self.queue);
+        if queue.closed {
+            return Err(StoreFault {
+                doing: "asking the committing thread".to_owned(),
+                cause: "the spool is closing".to_owned(),
+            });
+        }
+        self.push(&mut queue, command, 0);
+        Ok(())
+    }
+
     fn push(&self, queue: &mut Queue, command: Command, bytes: usize) {
         queue.events += command.events();
         queue.bytes += bytes;
@@ -217,6 +237,8 @@ pub(super) struct Bell {
 pub(super) struct Rung {
     /// Something is wanted before its time.
     pub(super) hurry: bool,
+    /// A sync is.
+    pub(super) sync: bool,
     /// The thread is to end.
     pub(super) stop: bool,
 }
@@ -224,6 +246,13 @@ pub(super) struct Rung {
 impl Bell {
     pub(super) fn hurry(&self) {
         lock(&self.rung).hurry = true;
+        self.ringing.notify_one();
+    }
+
+    /// Asks for a sync.
+    pub(super) fn sync(&self) {
+        let mut rung = lock(&self.rung);
+        (rung.hurry, rung.sync) = (true, true);
         self.ringing.notify_one();
     }
 
@@ -238,7 +267,7 @@ impl Bell {
         let waited = self.ringing.wait_timeout_while(rung, at_most, |r| !r.hurry && !r.stop);
         let (mut rung, _elapsed) = waited.unwrap_or_else(PoisonError::into_inner);
         let was = *rung;
-        rung.hurry = false;
+        (rung.hurry, rung.sync) = (false, false);
         was
     }
 }

@@ -96,6 +96,8 @@ pub(super) struct Line {
     /// When what is in memory was accepted, with how many there are of each moment.
     ages: BTreeMap<Timestamp, u32>,
     pub(super) dead: u64,
+    /// Letters dropped since the store was opened.
+    pub(super) dropped: u64,
     turn: u8,
 }
 
@@ -114,6 +116,7 @@ impl Line {
             held: 0,
             ages: BTreeMap::new(),
             dead: 0,
+            dropped: 0,
             turn: 0,
         }
     }
@@ -228,6 +231,7 @@ impl Line {
             retrying: (self.due.len() + self.ready(Lane::Retry)) as u64,
             in_flight: self.held as u64,
             dead: self.dead,
+            dropped: self.dropped,
             oldest: self.ages.first_key_value().map(|(at, _)| *at),
         }
     }

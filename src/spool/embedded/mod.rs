@@ -39,6 +39,7 @@ use std::time::Duration;
 use tokio::sync::{oneshot, watch};
 
 use self::files::{Disk, Real};
+use self::flush::Rounds;
 use self::inbox::{Bell, Command, Inbox};
 use self::pool::Pool;
 use self::record::{Prior, Record};
@@ -46,8 +47,8 @@ use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
 pub use self::settings::{Observer, Settings};
 use self::state::State;
 use super::{
-    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, Refusal, SettleError, Settlement,
-    Spool, SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Refusal,
+    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
 use crate::event::DestinationName;
@@ -132,6 +133,8 @@ struct Shared {
     inbox: Inbox,
     /// Wakes the thread that writes acknowledgements.
     bell: Bell,
+    /// Its syncs, so that one can be waited for.
+    rounds: Rounds,
     fault: watch::Sender<Option<StoreFault>>,
     /// How the closing ended, when it did.
     closed: watch::Sender<Option<Result<(), StoreFault>>>,
@@ -306,12 +309,20 @@ impl Spool for Embedded {
         Box::pin(settle::settle(&self.shared, lease, settlement))
     }
 
-    fn dead(&self, after: Option<DeliveryId>, max: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
-        Box::pin(dead::list(&self.shared, after, max))
+    fn dead(&self, query: DeadQuery) -> SpoolFuture<'_, DeadPage> {
+        Box::pin(dead::list(&self.shared, query))
     }
 
-    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+    fn dead_letter(&self, id: DeliveryId) -> SpoolFuture<'_, Option<DeadLetter>> {
+        Box::pin(dead::one(&self.shared, id))
+    }
+
+    fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
         Box::pin(dead::replay(&self.shared, ids))
+    }
+
+    fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
+        Box::pin(dead::drop_all(&self.shared, ids))
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

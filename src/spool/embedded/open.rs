@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::commit::{Committer, End};
 use super::damage::QUARANTINE;
 use super::files::{Disk, WriteError};
-use super::flush::Flusher;
+use super::flush::{Flusher, Rounds};
 use super::inbox::{Bell, COMMIT_BYTES_MAX, Inbox};
 use super::keys::Keys;
 use super::noted::Noted;
@@ -64,6 +64,7 @@ pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embed
         pool,
         state: Mutex::new(state),
         bell: Bell::default(),
+        rounds: Rounds::default(),
         fault: watch::Sender::new(None),
         closed: watch::Sender::new(None),
         lock: Mutex::new(Some(held)),

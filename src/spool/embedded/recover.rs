@@ -270,5 +270,6 @@ fn count_dead(state: &mut State) {
     }
     for (line, count) in dead {
         state.lines[line].dead += count;
+        state.flow.letters += count;
     }
 }

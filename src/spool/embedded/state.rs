@@ -209,6 +209,38 @@ impl State {
         self.track_mut(prior.log).set(prior.seq, prior.slot)
     }
 
+    /// A letter is not there any more; says whether it was, and whose.
+    fn take_letter(&mut self, letter: Prior) -> Option<&mut Line> {
+        let slot = usize::from(letter.slot);
+        let line = *self.track(letter.log).holding(letter.seq)?.lines.get(slot)?;
+        if !self.set(letter) {
+            return None;
+        }
+        let line = &mut self.lines[line];
+        line.dead = line.dead.saturating_sub(1);
+        Some(line)
+    }
+
+    /// Drops a letter for good; says whether it was there.
+    pub(super) fn drop_letter(&mut self, letter: Prior) -> bool {
+        let Some(line) = self.take_letter(letter) else { return false };
+        line.dropped += 1;
+        self.flow.dropped += 1;
+        true
+    }
+
+    /// A letter proved damaged.
+    pub(super) fn lose_letter(&mut self, letter: Prior) {
+        if self.take_letter(letter).is_some() {
+            self.flow.letters_lost += 1;
+        }
+    }
+
+    /// A letter is in line again; says whether it was there.
+    pub(super) fn replay_letter(&mut self, letter: Prior) -> bool {
+        self.take_letter(letter).is_some()
+    }
+
     /// What is there for each destination that was ever named, by name.
     pub(super) fn destinations(&self) -> Vec<DestinationStats> {
         let named = self.lines.iter().filter(|line| line.named);

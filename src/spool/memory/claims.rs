@@ -82,6 +82,15 @@ impl Claims {
         }
     }
 
+    /// Whether the key is another event's by now, all of whose deliveries did not end undelivered.
+    pub(super) fn is_of_another(&self, claimed: Option<Claimed>, now: Timestamp) -> bool {
+        let Some(Claimed { class, seq }) = claimed else { return false };
+        self.taken.get(&class).is_some_and(|claim| {
+            let freed = claim.owed > 0 && claim.ended == claim.owed;
+            claim.seq != seq && !freed && inside(class.1, claim.id, now)
+        })
+    }
+
     /// The claim, unless it is forgotten or a later event's.
     fn of(&mut self, claimed: Option<Claimed>) -> Option<&mut Claim> {
         let Claimed { class, seq } = claimed?;

@@ -19,6 +19,7 @@ pub(super) struct Line {
     /// All of the above, by acceptance.
     open: BTreeSet<(Timestamp, u64)>,
     pub(super) dead: u64,
+    pub(super) dropped: u64,
 }
 
 impl Line {
@@ -80,6 +81,7 @@ impl Line {
             retrying: self.retry.len() as u64,
             in_flight: self.held.len() as u64,
             dead: self.dead,
+            dropped: self.dropped,
             oldest: self.open.first().map(|(accepted_at, _)| *accepted_at),
         }
     }

@@ -1,6 +1,6 @@
 //! What a [`Disk`](super::Disk) holds, and the sums over it. Knows no clock: `now` is handed in.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use super::line::Line;
 use crate::clock::Timestamp;
 use crate::event::{DestinationName, Event, EventId, Fingerprint};
 use crate::spool::{
-    AppendError, Appended, Batch, DeadLetter, DeliveryId, Flow, Lane, Lease, NewEvent, Refusal,
-    SettleError, Settlement, SpoolStats,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Flow, Lane, Lease,
+    NewEvent, Refusal, Replayed, SettleError, Settlement, SpoolStats,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -93,7 +93,8 @@ impl Shelf {
             self.lines.iter().map(|(name, line)| (name.clone(), line.dead)).collect();
         self.lines = dead.into_iter().map(|(name, dead)| (name, Line::of_dead(dead))).collect();
         self.used_bytes = self.dead_bytes;
-        self.flow = Flow { recovered: self.deliveries.len() as u64, ..Flow::default() };
+        let (recovered, letters) = (self.deliveries.len() as u64, self.dead.len() as u64);
+        self.flow = Flow { recovered, letters, ..Flow::default() };
         for (number, delivery) in &mut self.deliveries {
             delivery.state = State::Waiting;
             delivery.lane = match delivery.lane {
@@ -313,8 +314,19 @@ impl Shelf {
             && let Some(oldest) = self.dead.keys().next().copied()
         {
             tracing::warn!(delivery.id = oldest, "dead letters are over their cap, oldest dropped");
-            self.unbury(oldest);
+            self.drop_one(oldest);
         }
+    }
+
+    fn drop_one(&mut self, number: u64) -> bool {
+        let Some(Buried { letter, .. }) = self.unbury(number) else { return false };
+        self.line(&letter.to).dropped += 1;
+        self.flow.dropped += 1;
+        true
+    }
+
+    pub(super) fn drop_dead(&mut self, ids: &[DeliveryId]) -> usize {
+        ids.iter().filter(|id| !self.closed && self.drop_one(id.0)).count()
     }
 
     /// Takes a letter off the shelf.
@@ -331,20 +343,44 @@ impl Shelf {
         self.lines.entry(to.clone()).or_default()
     }
 
-    pub(super) fn dead(&self, after: Option<DeliveryId>, max: usize) -> Vec<DeadLetter> {
-        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.0));
-        let letters = self.dead.range((from, Bound::Unbounded));
-        letters.take(max).map(|(_, buried)| buried.letter.clone()).collect()
+    pub(super) fn dead(&self, query: &DeadQuery) -> DeadPage {
+        let mut page = DeadPage::default();
+        let from = query.after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.0));
+        let letters = self.dead.range((from, Bound::Unbounded)).map(|(_, buried)| &buried.letter);
+        for letter in letters.filter(|letter| query.filter.takes(letter)) {
+            if page.letters.len() >= query.max {
+                page.next = page.letters.last().map(|last| last.id).or(query.after);
+                break;
+            }
+            page.letters.push(letter.clone());
+        }
+        page
     }
 
-    pub(super) fn replay(&mut self, ids: &[DeliveryId]) -> Result<usize, AppendError> {
+    pub(super) fn dead_letter(&self, id: DeliveryId) -> Option<DeadLetter> {
+        self.dead.get(&id.0).map(|buried| buried.letter.clone())
+    }
+
+    pub(super) fn replay(
+        &mut self,
+        ids: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<Replayed, AppendError> {
         if self.closed {
             return Err(AppendError::Closed);
         }
-        let mut found = 0;
-        for id in ids {
+        let mut replayed = Replayed::default();
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            let Some(buried) = self.dead.get(&id.0) else {
+                replayed.missing += 1;
+                continue;
+            };
+            if self.claims.is_of_another(buried.claimed, now) {
+                replayed.duplicates += 1;
+                continue;
+            }
             let Some(Buried { letter, claimed, .. }) = self.unbury(id.0) else { continue };
-            found += 1;
+            replayed.replayed += 1;
             self.flow.replayed += 1;
             self.claims.revive(claimed);
             self.enter(Delivery {
@@ -359,7 +395,7 @@ impl Shelf {
                 event: letter.event,
             });
         }
-        Ok(found)
+        Ok(replayed)
     }
 
     pub(super) fn stats(&mut self, settings: &Settings, now: Timestamp) -> SpoolStats {

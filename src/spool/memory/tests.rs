@@ -9,7 +9,7 @@ use crate::event::{
     Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
 };
 use crate::spool::conformance::{Limits, Store, conformance};
-use crate::spool::{Cause, Lane, NewEvent, Refusal};
+use crate::spool::{Cause, DeadQuery, Lane, NewEvent, Refusal};
 
 struct OnDisk {
     disk: Disk,
@@ -137,11 +137,12 @@ async fn dead_letters_beyond_their_cap_make_room() {
         let refusal = Refusal { cause: Cause::Refused, status: None, answer };
         spool.settle(take(&spool).await, Settlement::DeadLetter(refusal)).await.unwrap();
     }
-    let letters = spool.dead(None, 10).await.unwrap();
+    let letters = spool.dead(DeadQuery::all(None, 10)).await.unwrap().letters;
     let keys: Vec<u8> = letters.iter().map(|letter| letter.event.body.bytes()[0]).collect();
     assert_eq!(keys, [7, 8, 9]);
     let stats = spool.stats().await.unwrap();
     assert_eq!((stats.destinations[0].dead, stats.flow.dead), (3, 10));
+    assert_eq!((stats.destinations[0].dropped, stats.letters_difference()), (7, 0));
     assert_eq!(stats.used_bytes, 3 * 257 + 7 + 8 + 9);
 }
 

@@ -131,7 +131,7 @@ impl Stage {
         assert!(!self.stored.is_empty(), "nothing was accepted");
         assert_eq!(self.upstream.sandbox.stats().requests, self.stored.len() as u64);
         let report = self.report().await;
-        for sum in ["items", "leases", "store"] {
+        for sum in ["items", "leases", "store", "letters"] {
             assert_eq!(report["ledger"]["differences"][sum], 0, "{sum}: {report:#}");
         }
         self.relay.stop().await.unwrap();

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use beacon_relay::event::DestinationName;
 use beacon_relay::spool::{
-    AppendError, Appended, Batch, DeadLetter, DeliveryId, Lease, SettleError, Settlement, Spool,
-    SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Replayed,
+    SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 
 /// A store that has failed.
@@ -33,12 +33,20 @@ impl Spool for BrokenSpool {
         Box::pin(async { Err(fault().into()) })
     }
 
-    fn dead(&self, _: Option<DeliveryId>, _: usize) -> SpoolFuture<'_, Vec<DeadLetter>> {
+    fn dead(&self, _: DeadQuery) -> SpoolFuture<'_, DeadPage> {
         Box::pin(async { Err(fault()) })
     }
 
-    fn replay<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize, AppendError> {
+    fn dead_letter(&self, _: DeliveryId) -> SpoolFuture<'_, Option<DeadLetter>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn replay<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
         Box::pin(async { Err(fault().into()) })
+    }
+
+    fn drop_dead<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
+        Box::pin(async { Err(fault()) })
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

@@ -149,7 +149,7 @@ impl TestRelay {
     async fn balance(&self) {
         let status = self.status().await;
         let differences = &status["ledger"]["differences"];
-        for sum in ["items", "leases", "store"] {
+        for sum in ["items", "leases", "store", "letters"] {
             assert_eq!(differences[sum], 0, "the sum of {sum} does not balance: {status:#}");
         }
     }

@@ -12,7 +12,7 @@ use super::super::{LogKind, Shared, lock};
 use super::{Job, Work};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, DestinationName, EventId, Fingerprint};
-use crate::spool::{Appended, Lane, NewEvent, StoreFault};
+use crate::spool::{Appended, Lane, NewEvent, Replayed, StoreFault};
 
 /// What becomes of one event of an append.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +85,7 @@ impl<'a> Drafter<'a> {
             Command::Replay { letters, .. } => {
                 letters.iter().map(|letter| of(std::slice::from_ref(&letter.to))).collect()
             }
+            Command::Drop { .. } => Vec::new(),
         }
     }
 
@@ -126,11 +127,23 @@ impl<'a> Drafter<'a> {
                 Job::Bury { token, line, draft, answer }
             }
             Command::Replay { letters, answer } => {
-                let pairs = letters.into_iter().zip(lines);
-                let drafts =
-                    pairs.filter_map(|(letter, lines)| self.replay(letter, lines)).collect();
-                Job::Replay { drafts, answer }
+                // The job comes first, so that a fault below answers it.
+                let (drafts, rest) = (Vec::new(), Replayed::default());
+                self.work.jobs.push(Job::Replay { drafts, rest, answer });
+                let (mut drafted, mut left) = (Vec::new(), Replayed::default());
+                for (letter, lines) in letters.into_iter().zip(lines) {
+                    match self.replay(letter, lines)? {
+                        Replay::Draft(draft) => drafted.push(draft),
+                        Replay::Gone => left.missing += 1,
+                        Replay::Taken => left.duplicates += 1,
+                    }
+                }
+                if let Some(Job::Replay { drafts, rest, .. }) = self.work.jobs.last_mut() {
+                    (*drafts, *rest) = (drafted, left);
+                }
+                return Ok(());
             }
+            Command::Drop { letters, answer } => Job::Drop { letters, answer },
         };
         self.work.jobs.push(job);
         Ok(())
@@ -177,13 +190,24 @@ impl<'a> Drafter<'a> {
         (self.now.since(id.at()) < dedupe.window).then_some((*id, *fingerprint))
     }
 
-    /// Drafts the fresh delivery of a letter, unless that is not there any more.
-    fn replay(&mut self, letter: Letter, lines: Vec<usize>) -> Option<usize> {
+    /// Drafts the fresh delivery of a letter, unless that is not there any more or its key is a
+    /// later event's.
+    fn replay(&mut self, letter: Letter, lines: Vec<usize>) -> Result<Replay, StoreFault> {
         let Prior { log, seq, slot } = letter.prior;
         let gone = lock(&self.shared.state).track(log).is_set(seq, slot);
-        if gone || !self.replayed.insert((seq, slot)) {
-            return None;
+        if gone || self.replayed.contains(&(seq, slot)) {
+            return Ok(Replay::Gone);
         }
+        if let (Some(dedupe), Some(origin)) = (&letter.record.dedupe, letter.record.origin) {
+            let key = self.keys.get(&dedupe.key, dedupe.window, self.now)?;
+            let taken = key.is_some_and(|entry| {
+                entry.seq != origin.seq && !lock(&self.shared.state).is_lost(entry.seq)
+            });
+            if taken || self.fresh_with(dedupe).is_some() {
+                return Ok(Replay::Taken);
+            }
+        }
+        self.replayed.insert((seq, slot));
         let record = Record {
             lane: Lane::Backlog,
             attempts: 0,
@@ -194,8 +218,17 @@ impl<'a> Drafter<'a> {
             refusal: None,
             ..letter.record
         };
-        Some(self.add(LogKind::Accepted, record, lines))
+        Ok(Replay::Draft(self.add(LogKind::Accepted, record, lines)))
     }
+}
+
+/// What becomes of a letter that is to be replayed.
+#[derive(Clone, Copy, Debug)]
+enum Replay {
+    Draft(usize),
+    Gone,
+    /// A later event has its key.
+    Taken,
 }
 
 /// One answer an event, in order; nothing when one of them found no room.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::stage::{Stage, refusal};
 use crate::event::EventId;
-use crate::spool::{Cause, Settlement, Spool};
+use crate::spool::{Cause, Settlement};
 
 /// Flips one bit of a file.
 fn flip(path: &Path, at: usize) {
@@ -192,7 +192,7 @@ async fn lost_acknowledgements_are_deliveries_made_again() {
     let stats = stage.stats().await;
     let a = &stats.destinations[0];
     assert_eq!((a.in_flight, a.retrying, a.dead), (2, 1, 1));
-    assert_eq!(stage.spool().dead(None, 9).await.unwrap()[0].event.id, ids[1]);
+    assert_eq!(stage.letters().await[0].event.id, ids[1]);
 }
 
 #[tokio::test]
@@ -209,7 +209,7 @@ async fn a_damaged_letter_is_set_aside_and_the_others_are_listed() {
     flip(&dead, find(&dead, ids[1]) + 20);
     stage.kill_and_reopen();
     for _ in 0..2 {
-        let letters = stage.spool().dead(None, 9).await.unwrap();
+        let letters = stage.letters().await;
         let found: Vec<EventId> = letters.iter().map(|letter| letter.event.id).collect();
         assert_eq!(found, [ids[0], ids[2]]);
         let stats = stage.stats().await;

@@ -38,9 +38,9 @@ async fn nothing_is_answered_before_its_sync() {
     let from = stage.rig.calls().len();
     stage.settle(leases.remove(0), Settlement::DeadLetter(refusal(Cause::Refused))).await;
     assert_eq!(of_segments(&stage, from), begun);
-    let id = stage.spool().dead(None, 1).await.unwrap()[0].id;
+    let id = stage.letters().await[0].id;
     let from = stage.rig.calls().len();
-    assert_eq!(stage.spool().replay(&[id]).await.unwrap(), 1);
+    assert_eq!(stage.spool().replay(&[id]).await.unwrap().replayed, 1);
     assert_eq!(of_segments(&stage, from), [Call::Write, Call::Sync]);
     // Nor believed before it is synced once more.
     stage.kill();
@@ -99,7 +99,7 @@ async fn a_letter_asked_for_by_many_at_once_is_replayed_once() {
     appended.await.unwrap().unwrap();
     let mut replayed = Vec::new();
     for answered in answers {
-        replayed.push(answered.await.unwrap().unwrap());
+        replayed.push(answered.await.unwrap().unwrap().replayed);
     }
     assert_eq!(replayed, [4, 0, 0]);
     assert_eq!(stage.stats().await.flow.replayed, 4);

@@ -149,9 +149,8 @@ async fn segments_of_every_log_are_freed_when_nothing_in_them_is_owed() {
         let leases = stage.lease_all("a").await;
         assert_eq!(leases.len(), 15);
         stage.deliver(leases.into_values()).await;
-        let ids: Vec<_> =
-            stage.spool().dead(None, 100).await.unwrap().iter().map(|letter| letter.id).collect();
-        assert_eq!(stage.spool().replay(&ids).await.unwrap(), 10);
+        let ids: Vec<_> = stage.letters().await.iter().map(|letter| letter.id).collect();
+        assert_eq!(stage.spool().replay(&ids).await.unwrap().replayed, 10);
         let leases = stage.lease_all("a").await;
         assert_eq!(leases.len(), 10);
         stage.deliver(leases.into_values()).await;
@@ -203,9 +202,9 @@ async fn more_letters_than_a_segment_holds_are_replayed() {
             stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
         }
     }
-    let letters = stage.spool().dead(None, 100).await.unwrap();
+    let letters = stage.letters().await;
     let of: Vec<_> = letters.iter().map(|letter| letter.id).collect();
-    assert_eq!(stage.spool().replay(&of).await.unwrap(), 48);
+    assert_eq!(stage.spool().replay(&of).await.unwrap().replayed, 48);
     stage.kill_and_reopen();
     assert_eq!(stage.ids("a").await, ids);
 }
@@ -299,7 +298,7 @@ async fn random_life(seed: u64) {
                 }
             }
             7 => {
-                let letters = stage.spool().dead(None, 5).await.unwrap();
+                let letters = stage.letters().await;
                 for letter in &letters {
                     let name = names.into_iter().find(|n| *n == letter.to.as_str()).unwrap();
                     let fate = fates.get_mut(&(letter.event.id, name)).unwrap();
@@ -307,7 +306,7 @@ async fn random_life(seed: u64) {
                     *fate = Fate::Owed;
                 }
                 let ids: Vec<_> = letters.iter().map(|letter| letter.id).collect();
-                assert_eq!(stage.spool().replay(&ids).await.unwrap(), letters.len());
+                assert_eq!(stage.spool().replay(&ids).await.unwrap().replayed, letters.len());
             }
             8 => {
                 stage.kill_and_reopen();
@@ -324,10 +323,8 @@ async fn random_life(seed: u64) {
     }
     stage.clock.advance(2 * HOUR);
     let dead: BTreeSet<(EventId, String)> = stage
-        .spool()
-        .dead(None, 10_000)
+        .letters()
         .await
-        .unwrap()
         .into_iter()
         .map(|letter| (letter.event.id, letter.to.as_str().to_owned()))
         .collect();

@@ -17,8 +17,8 @@ use crate::event::{
     SourceName,
 };
 use crate::spool::{
-    AppendError, Appended, Batch, Cause, Lane, Lease, NewEvent, Refusal, Settlement, Spool,
-    SpoolStats, StoreFault,
+    AppendError, Appended, Batch, Cause, DeadLetter, DeadQuery, Lane, Lease, NewEvent, Refusal,
+    Settlement, Spool, SpoolStats, StoreFault,
 };
 
 pub(super) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
@@ -175,6 +175,13 @@ impl Stage {
         }
     }
 
+    /// Every letter.
+    pub(super) async fn letters(&self) -> Vec<DeadLetter> {
+        let page = self.spool().dead(DeadQuery::all(None, 10_000)).await.unwrap();
+        assert_eq!(page.next, None);
+        page.letters
+    }
+
     pub(super) async fn stats(&self) -> SpoolStats {
         let stats = self.spool().stats().await.unwrap();
         let flow = stats.flow;
@@ -185,6 +192,7 @@ impl Stage {
             flow.delivered + flow.dead + flow.removed + waiting,
             "{stats:?}"
         );
+        assert_eq!(stats.letters_difference(), 0, "{stats:?}");
         stats
     }
 }
