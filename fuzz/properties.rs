@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use std::io::Write;
 use std::sync::LazyLock;
 
+use beacon_relay::caller::Caller;
 use beacon_relay::clock::Timestamp;
 use beacon_relay::config::Layers;
 use beacon_relay::json::{self, JsonFault, Node};
@@ -78,7 +79,8 @@ impl Request {
 
     fn received(&self) -> Received {
         let target = [b"/v1/beacon/click/1?", &self.query[..]].concat();
-        Received { target: target.into(), at: Timestamp::from_millis(1_700_000_000_000) }
+        let at = Timestamp::from_millis(1_700_000_000_000);
+        Received { target: target.into(), at, caller: Caller::terminal() }
     }
 
     fn raw(&self, body: impl Into<Bytes>) -> Raw {
@@ -117,6 +119,7 @@ pub(crate) fn end(request: &Request) -> &'static str {
         Err(Reject::Pairs(PairsFault::RepeatedKey(_))) => "repeated key",
         Err(Reject::Pairs(PairsFault::NotUtf8(_))) => "not UTF-8",
         Err(Reject::Invalid(_)) => "invalid",
+        Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
     }
 }
 
@@ -218,6 +221,7 @@ pub(crate) fn forward(request: &Request) {
             }
         }
         Err(Reject::Syntax(_) | Reject::Invalid(_)) => {}
+        Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
     }
 }
 

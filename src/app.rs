@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::config::Plan;
 use crate::config::plan::{Admin, Server};
 use crate::forward::{Forwarder, Stop};
+use crate::http::auth::Guard;
 use crate::http::receive::Door;
 use crate::http::status::Status;
 use crate::http::{self, admin, listener};
@@ -123,7 +124,8 @@ impl Relay {
         };
         relay.forward(forwarders);
         let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
-        relay.open_door(door, &sources, intake, clock);
+        let guard = Arc::new(Guard::new(plan.access));
+        relay.open_door(door, &sources, intake, guard, clock);
         relay.open_admin(admin_door, &plan.admin);
         relay.keep_up(metrics);
         Ok(relay)
@@ -142,10 +144,11 @@ impl Relay {
         listener: TcpListener,
         sources: &[Arc<Source>],
         intake: Intake,
+        guard: Arc<Guard>,
         clock: Clock,
     ) {
         let metrics = Arc::clone(self.status.metrics());
-        let door = Door::new(intake, Arc::clone(&metrics), clock, self.server.requests);
+        let door = Door::new(intake, guard, Arc::clone(&metrics), clock, self.server.requests);
         let router = http::public(sources, door, metrics);
         let (stop, cut) = (self.shutdown.door.clone(), self.shutdown.door_cut.clone());
         self.doors.spawn(listener::serve(listener, router, self.server.connections, stop, cut));

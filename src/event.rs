@@ -53,6 +53,10 @@ name! {
     /// A configured way out.
     DestinationName
 }
+name! {
+    /// A configured client: an app, a till, a web page.
+    ClientName
+}
 
 /// What an event tells, which decides how long it is worth sending and whether twice does harm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

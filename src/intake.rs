@@ -101,7 +101,7 @@ impl Intake {
             }
             // Counted with the first: a client that tries again has not erred twice.
             Ok(Accepted { appended: Appended::Duplicate { .. }, .. }) => Outcome::Duplicate,
-            Err(Reject::Syntax(_) | Reject::Pairs(_)) => Outcome::Rejected,
+            Err(Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher) => Outcome::Rejected,
             Err(Reject::Invalid(violations)) => {
                 for violation in violations.iter() {
                     let (keyword, field) = (violation.keyword(), violation.field());

@@ -45,6 +45,8 @@ pub mod pii;
 
 pub mod spool;
 
+pub mod caller;
+
 pub mod source;
 
 // What moves.

@@ -1,10 +1,12 @@
 //! `check`: print what would run, and every fault of the configuration at once.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use clap::Args;
 
 use super::ConfigFile;
+use crate::caller::{Access, Client, Credential, Scope, Strangers};
 use crate::config::Plan;
 use crate::config::units::{show_bytes, show_span};
 use crate::forward::request::Route;
@@ -45,8 +47,10 @@ fn describe(plan: &Plan) -> String {
             directory(&plan.spool.path)
         ),
         String::new(),
-        "sources".to_owned(),
+        "clients".to_owned(),
     ];
+    lines.extend(clients(plan));
+    lines.extend([String::new(), "sources".to_owned()]);
     for source in &plan.sources {
         let to: Vec<&str> = source.to.iter().map(|name| name.as_str()).collect();
         let dedupe = source.dedupe.as_ref().map_or_else(String::new, |rule| {
@@ -82,6 +86,35 @@ fn describe(plan: &Plan) -> String {
     }
     lines.extend([String::new(), "no fault found".to_owned(), String::new()]);
     lines.join("\n")
+}
+
+/// Who may post, never a digest.
+fn clients(plan: &Plan) -> Vec<String> {
+    let Access { clients, strangers } = &plan.access;
+    let mut lines: Vec<String> = clients.iter().map(client).collect();
+    lines.push(match strangers {
+        Strangers::Refused => "  nobody else".to_owned(),
+        Strangers::Taken if clients.is_empty() => "  anyone who reaches the listener".to_owned(),
+        Strangers::Taken => "  and anyone else who reaches the listener".to_owned(),
+    });
+    lines
+}
+
+fn client(client: &Client) -> String {
+    let known_by = match &client.credential {
+        Credential::Keys(keys) if keys.len() == 1 => "a key".to_owned(),
+        Credential::Keys(keys) => format!("{} keys", keys.len()),
+    };
+    let sources = listed(&client.sources, "every source");
+    let publishers = listed(&client.publishers, "every publisher");
+    format!("  {:<18} {known_by}; posts to {sources}, for {publishers}", client.name.as_str())
+}
+
+fn listed<T: Display>(scope: &Scope<T>, any: &str) -> String {
+    match scope {
+        Scope::Any => any.to_owned(),
+        Scope::Only(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn directory(path: &Path) -> &'static str {

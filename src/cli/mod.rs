@@ -2,6 +2,7 @@
 
 mod check;
 mod health;
+mod key;
 mod sandbox;
 mod serve;
 mod validate;
@@ -36,6 +37,8 @@ enum Command {
     Validate(validate::Validate),
     /// Runs the fake events API alone.
     Sandbox(sandbox::Sandbox),
+    /// Makes keys for clients.
+    Key(key::Key),
     /// Asks a running relay whether it is ready; for a container's health check.
     Health(health::Health),
 }
@@ -76,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Validate(command) => command.run(),
         Command::Sandbox(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Key(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Health(command) => command.run().map(|()| ExitCode::SUCCESS),
     };
     match done {

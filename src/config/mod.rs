@@ -2,6 +2,7 @@
 //!
 //! Each room owns its settings type; this one gathers them and finds every fault at once.
 
+mod clients;
 mod destinations;
 pub mod fault;
 mod layers;
@@ -34,6 +35,12 @@ const UPSTREAM: &str = "events-api";
 /// The faults of a schema that cannot be used, which a test rules out for those shipped.
 pub fn shipped_schema(name: &str) -> Result<crate::schema::Schema, crate::schema::SchemaFault> {
     crate::schema::Schema::compile(name, sources::shipped(name).unwrap_or_default())
+}
+
+/// Whether a text may name a table of the configuration, as a client.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
+    sources::is_name(name)
 }
 
 /// What a configuration is made of, lowest first.

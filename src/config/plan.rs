@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::destinations;
 use super::fault::{Faults, Place};
 use super::layers::Table;
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas};
-use crate::event::DestinationName;
+use super::{clients, destinations};
+use crate::caller::{Access, Strangers};
+use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
 use crate::{forward, http, log, source};
 
@@ -25,6 +26,8 @@ pub struct Plan {
     pub spool: Spool,
     /// The log.
     pub log: log::Settings,
+    /// Who may post.
+    pub access: Access,
     /// The ways in.
     pub sources: Vec<source::Settings>,
     /// The ways out.
@@ -76,11 +79,13 @@ const SPOOL_BYTES_MIN: u64 = 4 << 20;
 pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<Plan, Faults> {
     let place = Place::outside("the configuration");
     let reader = Reader::new(root, String::new(), place, &found);
-    let server = reader.table("server").and_then(server);
+    // Whether there is any decides how far the door may be open; who they are is read further down.
+    let has_clients = !reader.tables("client").is_empty();
+    let server = reader.table("server").and_then(|reader| server(reader, has_clients));
     let admin = reader.table("admin").and_then(|reader| admin(reader, outside));
     let spool = reader.table("spool").and_then(spool);
     let log = reader.table("log").and_then(log_settings);
-    if let (Some(server), Some(admin)) = (&server, &admin)
+    if let (Some((server, _)), Some(admin)) = (&server, &admin)
         && server.listen == admin.listen
         && server.listen.port() != 0
     {
@@ -90,11 +95,14 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let destinations = destination_list(&reader);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let sources = source_list(&reader, &names);
+    let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
+    let clients = clients::read(&reader, &names);
     reader.finish();
     let faults = found.into_sorted();
     match (server, admin, spool, log) {
-        (Some(server), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
-            Ok(Plan { server, admin, spool, log, sources, destinations })
+        (Some((server, strangers)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
+            let access = Access { clients, strangers };
+            Ok(Plan { server, admin, spool, log, access, sources, destinations })
         }
         _ => Err(Faults(faults)),
     }
@@ -106,17 +114,35 @@ fn address(reader: &Reader<'_>) -> Option<SocketAddr> {
     })
 }
 
-fn server(reader: Reader<'_>) -> Option<Server> {
-    let listen = address(&reader);
-    let auth = reader.choice("auth", &[("required", false), ("open", true)]);
-    if let (Some(listen), Some(false)) = (listen, auth)
-        && !listen.ip().is_loopback()
-    {
-        let what = format!("is {listen}, where anyone could post, and nothing says who may");
-        let remedy =
-            r#"listen on loopback, or set server.auth = "open" to take events from anyone"#;
-        reader.fault("listen", what, remedy);
+/// What becomes of those who are no client. Without a client, loopback is open: whoever is on the
+/// machine may post.
+fn strangers(
+    reader: &Reader<'_>,
+    listen: Option<SocketAddr>,
+    has_clients: bool,
+) -> Option<Strangers> {
+    let words = [("required", Strangers::Refused), ("open", Strangers::Taken)];
+    let strangers = reader.choice("auth", &words)?;
+    match strangers {
+        Strangers::Taken => Some(Strangers::Taken),
+        Strangers::Refused if has_clients => Some(Strangers::Refused),
+        Strangers::Refused => {
+            let listen = listen?;
+            if !listen.ip().is_loopback() {
+                let what =
+                    format!("is {listen}, where anyone could post, and nothing says who may");
+                let remedy = "add a [[client]] (`beacon-relay key new NAME` prints one), listen on \
+                              loopback, or set server.auth = \"open\" to take events from anyone";
+                reader.fault("listen", what, remedy);
+            }
+            Some(Strangers::Taken)
+        }
     }
+}
+
+fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Strangers)> {
+    let listen = address(&reader);
+    let strangers = strangers(&reader, listen, has_clients);
     let body_bytes_max = reader.bytes("body_max").and_then(|bytes| {
         let fits = (1..=256 << 20).contains(&bytes);
         if !fits {
@@ -138,7 +164,7 @@ fn server(reader: Reader<'_>) -> Option<Server> {
     let drain_delay = reader.span("drain_delay");
     let grace = reader.span("grace");
     reader.finish();
-    Some(Server {
+    let server = Server {
         listen: listen?,
         requests: http::receive::Limits {
             body: http::body::Limits {
@@ -155,7 +181,8 @@ fn server(reader: Reader<'_>) -> Option<Server> {
         depth_max: depth_max?,
         drain_delay: drain_delay?,
         grace: grace?,
-    })
+    };
+    Some((server, strangers?))
 }
 
 fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {

@@ -164,6 +164,14 @@ impl<'a> Reader<'a> {
         Some(texts)
     }
 
+    /// A text, or a list of texts.
+    pub(super) fn text_or_texts(&self, key: &'static str) -> Option<Vec<&'a str>> {
+        if matches!(self.item(key)?.value, Value::Array(_)) {
+            return self.texts(key);
+        }
+        self.text(key).map(|text| vec![text])
+    }
+
     /// Whether the value is a plain `false`, which switches a part off.
     pub(super) fn is_off(&self, key: &'static str) -> bool {
         matches!(self.item(key).map(|item| &item.value), Some(Value::Bool(false)))

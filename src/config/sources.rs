@@ -50,13 +50,18 @@ pub(super) fn name<'a>(reader: &Reader<'a>) -> Option<&'a str> {
         return None;
     }
     let name = reader.text("name")?;
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+    if !is_name(name) {
         let remedy = "use 1 to 64 ASCII letters, digits, dashes, dots and underscores";
         reader.fault("name", "is no name for metrics and files", remedy);
         return None;
     }
     Some(name)
+}
+
+/// Whether a text may name something: it stands in metrics, files and tables as it is.
+pub(super) fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=64).contains(&name.len()) && name.chars().all(fits)
 }
 
 /// Reads one source; nothing when a part that it cannot do without is missing, which is noted.

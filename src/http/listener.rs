@@ -6,13 +6,18 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::Service;
+
+use super::peer::Peer;
 
 /// What connections may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +53,10 @@ pub async fn serve(
             let slot = std::sync::Arc::clone(&slots).acquire_owned().await.ok()?;
             Some((accept(&listener).await, slot))
         };
-        let Some(Some((stream, slot))) = stop.run_until_cancelled(next).await else { break };
-        let serving = connection(stream, router.clone(), limits, stop.clone());
+        let Some(Some(((stream, peer), slot))) = stop.run_until_cancelled(next).await else {
+            break;
+        };
+        let serving = connection(stream, peer, router.clone(), limits, stop.clone());
         let cut = cut.clone();
         connections.spawn(async move {
             cut.run_until_cancelled(serving).await;
@@ -61,10 +68,10 @@ pub async fn serve(
     connections.wait().await;
 }
 
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, Peer) {
     loop {
         match listener.accept().await {
-            Ok((stream, _peer)) => return stream,
+            Ok((stream, peer)) => return (stream, Peer(peer)),
             // The caller gave up before it was accepted: no fault of ours.
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
@@ -75,7 +82,13 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    peer: Peer,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     // Answers are small: waiting to fill a segment would only delay them.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -102,7 +115,11 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
         Some(Ok(Ok(Speaks::Http2))) => builder.http2_only(),
         Some(Ok(Err(_)) | Err(_)) | None => return,
     };
-    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        // A router is always ready.
+        router.clone().call(request)
+    });
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {

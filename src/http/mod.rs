@@ -3,8 +3,10 @@
 //! Nothing above this room knows a server's types.
 
 pub mod admin;
+pub mod auth;
 pub mod body;
 pub mod listener;
+pub mod peer;
 pub mod problem;
 pub mod receive;
 pub mod status;

@@ -7,7 +7,7 @@ use std::fmt;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
@@ -33,8 +33,12 @@ pub enum Code {
     DuplicateKey,
     /// The body is not what its content coding says, or a form that is not UTF-8.
     BadEncoding,
-    /// The admin token is missing or wrong.
+    /// The key of a client, or the admin token, is missing or wrong.
     Unauthorized,
+    /// The client may not post to this source.
+    SourceNotAllowed,
+    /// The client may not speak for the publisher.
+    PublisherNotAllowed,
     /// The admin API needs a token on this address, and none is configured.
     TokenNotSet,
     /// No such path.
@@ -68,6 +72,8 @@ impl Code {
             Self::DuplicateKey => "duplicate_key",
             Self::BadEncoding => "bad_encoding",
             Self::Unauthorized => "unauthorized",
+            Self::SourceNotAllowed => "source_not_allowed",
+            Self::PublisherNotAllowed => "publisher_not_allowed",
             Self::TokenNotSet => "token_not_set",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -88,7 +94,9 @@ impl Code {
         match self {
             Self::MalformedJson | Self::DuplicateKey | Self::BadEncoding => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::TokenNotSet => StatusCode::FORBIDDEN,
+            Self::SourceNotAllowed | Self::PublisherNotAllowed | Self::TokenNotSet => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -111,6 +119,8 @@ impl Code {
             | Self::DuplicateKey
             | Self::BadEncoding
             | Self::Unauthorized
+            | Self::SourceNotAllowed
+            | Self::PublisherNotAllowed
             | Self::TokenNotSet
             | Self::NotFound
             | Self::MethodNotAllowed
@@ -138,6 +148,12 @@ impl Problem {
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), codings: None }
+    }
+
+    /// A refusal of an item whose publisher its caller may not speak for.
+    pub(super) fn publisher() -> Self {
+        let detail = "this client may not speak for the publisher of `publisher_id`";
+        Self::new(Code::PublisherNotAllowed, detail)
     }
 
     /// Names the content codings that would be taken. Only for a refusal on account of them: RFC
@@ -173,6 +189,10 @@ impl IntoResponse for Problem {
         }
         if let Some(codings) = self.codings.and_then(|names| HeaderValue::try_from(names).ok()) {
             headers.insert(ACCEPT_ENCODING, codings);
+        }
+        if self.code == Code::Unauthorized {
+            // RFC 9110, section 11.6.1: a 401 names a way to say who one is.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if self.code.closes() {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -225,6 +245,7 @@ impl IntoResponse for Reject {
         match self {
             Self::Syntax(fault) => Problem::from(fault).into_response(),
             Self::Pairs(fault) => Problem::from(fault).into_response(),
+            Self::Publisher => Problem::publisher().into_response(),
             Self::Invalid(violations) => {
                 json_answer(StatusCode::UNPROCESSABLE_ENTITY, violations.to_json())
             }

@@ -10,8 +10,10 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::auth::Guard;
 use super::body;
 use super::problem::{Code, Problem, json_answer};
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::intake::{Accepted, Intake};
 use crate::metrics::Metrics;
@@ -39,6 +41,7 @@ pub struct Door {
     metrics: Arc<Metrics>,
     clock: Clock,
     limits: Limits,
+    guard: Arc<Guard>,
     bodies: body::Reader,
     slots: Semaphore,
 }
@@ -46,19 +49,25 @@ pub struct Door {
 impl Door {
     /// A door in front of `intake`.
     #[must_use]
-    pub fn new(intake: Intake, metrics: Arc<Metrics>, clock: Clock, limits: Limits) -> Self {
+    pub fn new(
+        intake: Intake,
+        guard: Arc<Guard>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
         let slots = Semaphore::new(limits.requests_max);
         let bodies = body::Reader::new(limits.body);
-        Self { intake, metrics, clock, limits, bodies, slots }
+        Self { intake, metrics, clock, limits, guard, bodies, slots }
     }
 
     /// Takes one request of `source` and answers it.
     pub async fn receive(&self, source: &Source, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let came = self.bodies.read(source.settings().decode, &parts, body).await;
+        let came = self.open(source, &parts, body).await;
         let since = Instant::now();
         let response = match came {
-            Ok(came) => self.accept(source, &parts, came).await,
+            Ok((caller, came)) => self.accept(source, self.received(&parts, caller), came).await,
             Err(problem) => Err(problem),
         };
         let response = response.unwrap_or_else(|problem| {
@@ -73,21 +82,33 @@ impl Door {
     /// Answers what would become of one item of `source`, and stores nothing.
     pub async fn validate(&self, source: &Source, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let answer = match self.bodies.read(source.settings().decode, &parts, body).await {
-            Ok(came) => self.judge(source, &parts, came).await,
+        let answer = match self.open(source, &parts, body).await {
+            Ok((caller, came)) => self.judge(source, self.received(&parts, caller), came).await,
             Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(IntoResponse::into_response)
     }
 
-    async fn judge(
+    /// Learns who calls, and reads the body of whoever may.
+    async fn open(
         &self,
         source: &Source,
         parts: &Parts,
+        body: Body,
+    ) -> Result<(Caller, body::Came), Problem> {
+        let caller = self.guard.admit(source.settings(), parts)?;
+        let came = self.bodies.read(source.settings().decode, parts, body).await?;
+        Ok((caller, came))
+    }
+
+    async fn judge(
+        &self,
+        source: &Source,
+        received: Received,
         came: body::Came,
     ) -> Result<Response, Problem> {
         let (_slot, raw) = self.begin(source, came).await?;
-        Ok(match source.validate(&self.received(parts), &raw) {
+        Ok(match source.validate(&received, &raw) {
             Ok(warnings) => {
                 let warnings = warnings.to_json();
                 let verdict = format!(r#"{{"valid":true,"errors":[],"warnings":{warnings}}}"#);
@@ -111,19 +132,19 @@ impl Door {
         Ok((slot, raw))
     }
 
-    fn received(&self, parts: &Parts) -> Received {
+    fn received(&self, parts: &Parts, caller: Caller) -> Received {
         let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        Received { target: Bytes::copy_from_slice(target.as_bytes()), at: self.clock.now() }
+        Received { target: Bytes::copy_from_slice(target.as_bytes()), at: self.clock.now(), caller }
     }
 
     async fn accept(
         &self,
         source: &Source,
-        parts: &Parts,
+        received: Received,
         came: body::Came,
     ) -> Result<Response, Problem> {
         let (_slot, raw) = self.begin(source, came).await?;
-        match self.intake.accept(source, &self.received(parts), &[raw]).await {
+        match self.intake.accept(source, &received, &[raw]).await {
             Ok(mut results) => match results.pop() {
                 Some(Ok(accepted)) => Ok(answer(source, accepted)),
                 Some(Err(reject)) => Ok(reject.into_response()),

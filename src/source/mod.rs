@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::caller::Caller;
 use crate::clock::Timestamp;
 use crate::event::{DestinationName, Event, EventId, EventKind, SourceName};
 use crate::json::{self, JsonFault, Node};
@@ -84,6 +85,8 @@ pub struct Received {
     pub target: Bytes,
     /// When.
     pub at: Timestamp,
+    /// Who sent it.
+    pub caller: Caller,
 }
 
 /// One item's bytes as they were written: content codings are undone.
@@ -136,6 +139,8 @@ pub enum Reject {
     Pairs(PairsFault),
     /// It breaks the schema.
     Invalid(Violations),
+    /// It is of a publisher that its caller may not speak for.
+    Publisher,
 }
 
 impl Source {
@@ -158,6 +163,7 @@ impl Source {
     pub fn admit(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
         let Decoded { checked, sent } = self.decoded(received, raw)?;
         let document = self.checked(&checked)?;
+        self.spoken_for(received, &document)?;
         let warnings = self.lint(received, &document);
         let schema = &self.settings.schema;
         let dedupe = self.settings.dedupe.as_ref();
@@ -187,6 +193,7 @@ impl Source {
     pub fn validate(&self, received: &Received, raw: &Raw) -> Result<Warnings, Reject> {
         let decoded = self.decoded(received, raw)?;
         let document = self.checked(&decoded.checked)?;
+        self.spoken_for(received, &document)?;
         Ok(self.lint(received, &document))
     }
 
@@ -204,6 +211,23 @@ impl Source {
         } else {
             Err(Reject::Invalid(schema.check(&document)))
         }
+    }
+
+    /// Whether the caller may speak for the publisher that a document names. An order that names
+    /// none has no business with a client that may not speak for all; ad events name none.
+    fn spoken_for(&self, received: &Received, document: &Node<'_>) -> Result<(), Reject> {
+        let publishers = &received.caller.publishers;
+        if publishers.is_any() {
+            return Ok(());
+        }
+        let named = document.get("publisher_id");
+        let may = match (named, self.settings.kind) {
+            (Some(named), _) => named.as_str().is_some_and(|id| publishers.covers(id)),
+            (None, EventKind::Conversion) => false,
+            (None, EventKind::Impression | EventKind::View | EventKind::Click) => true,
+            (None, EventKind::Notification) => true,
+        };
+        if may { Ok(()) } else { Err(Reject::Publisher) }
     }
 
     /// The schema that a document must meet, which its publisher may decide.

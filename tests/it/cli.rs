@@ -15,7 +15,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["serve", "check", "validate", "sandbox", "health"] {
+    for command in ["serve", "check", "validate", "sandbox", "key", "health"] {
         let help = run(&[command, "--help"], &[]);
         assert_eq!(help.status.code(), Some(0));
         assert!(text(&help.stdout).contains("Example: beacon-relay"), "{command}");
@@ -63,6 +63,30 @@ fn a_relay_that_cannot_start_says_why() {
         error.contains(&format!("cannot listen on {address}, set by server.listen")),
         "{error}"
     );
+}
+
+#[test]
+fn a_new_key_fits_its_table_and_no_two_are_alike() {
+    let [one, other] = [(); 2].map(|()| {
+        let made = run(&["key", "new", "till-7", "--json"], &[]);
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        serde_json::from_slice::<serde_json::Value>(&made.stdout).unwrap()
+    });
+    assert_ne!(one["key"], other["key"]);
+    let key = one["key"].as_str().unwrap();
+    assert!(key.starts_with("brk_") && key.len() == 68, "{key}");
+    let digest = format!("{:x}", beacon_relay::caller::KeyDigest::of(key.as_bytes()));
+    assert_eq!(one["key_sha256"], digest);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    std::fs::write(&file, one["table"].as_str().unwrap()).unwrap();
+    let checked = run(&["check", "--config", file.to_str().unwrap()], &[]);
+    let plan = text(&checked.stdout);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    assert!(plan.contains("till-7") && !plan.contains(&digest) && !plan.contains(key), "{plan}");
+    let shown = text(&run(&["key", "new", "till-7"], &[]).stdout);
+    assert!(shown.contains("\nbrk_") && shown.contains("[[client]]"), "{shown}");
+    assert_eq!(run(&["key", "new", "till 7"], &[]).status.code(), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! The layers of the configuration, and every fault at once with its place and remedy.
 
+use beacon_relay::caller::{KeyDigest, Strangers};
 use beacon_relay::config::{Layers, Plan};
 use beacon_relay::forward::request::Route;
 use beacon_relay::source::Decode;
@@ -164,6 +165,61 @@ retry = { wait_first = "0 s", wait_frist = "1 s" }
         assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
     }
     assert!(faults.ends_with("faults"), "{faults}");
+}
+
+#[test]
+fn every_fault_of_a_client_is_told() {
+    let digest = |key: &str| format!("{:x}", KeyDigest::of(key.as_bytes()));
+    let (one, two) = (digest("one"), digest("two"));
+    let file = format!(
+        r#"
+[[client]]
+name = "bare"
+[[client]]
+name = "typo"
+key_sha256 = "{one}"
+source = ["beacon-click"]
+[[client]]
+name = "typo"
+key_sha256 = ["{two}", "{one}"]
+sources = ["beacon-clik"]
+publishers = []
+[[client]]
+name = "three"
+key_sha256 = ["{two}", "{two}", "{empty}", "secret"]
+"#,
+        empty = digest("")
+    );
+    let faults = plan(&file, &[]).unwrap_err();
+    let expected = [
+        "relay.toml:2:1: client \"bare\".key_sha256 is missing",
+        "relay.toml:7:1: client \"typo\".source is not a setting\n  remedy: did you mean \"sources\"?",
+        "relay.toml:9:1: client \"typo\".name is taken by another client",
+        "relay.toml:10:1: client \"typo\".key_sha256 holds a key of client \"typo\"",
+        "relay.toml:11:1: client \"typo\".sources names \"beacon-clik\", which is no source",
+        "relay.toml:12:1: client \"typo\".publishers names nothing",
+        "relay.toml:15:1: client \"three\".key_sha256 holds 4 digests",
+        "client \"three\".key_sha256 holds one digest twice",
+        "client \"three\".key_sha256 is the SHA-256 of an empty text",
+        "client \"three\".key_sha256 is no SHA-256",
+    ];
+    for line in expected {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+    assert!(!faults.contains(&one) && !faults.contains("secret"), "{faults}");
+}
+
+#[test]
+fn a_client_lets_the_relay_listen_anywhere() {
+    let client = format!("[[client]]\nname = \"a\"\nkey_sha256 = \"{:x}\"", KeyDigest::of(b"k"));
+    let anywhere = "[server]\nlisten = \"0.0.0.0:8080\"\n";
+    let told = plan(anywhere, &[]).unwrap_err();
+    assert!(told.contains("add a [[client]]"), "{told}");
+    let strangers = |file: &str| plan(file, &[]).unwrap().access.strangers;
+    assert_eq!(strangers(&format!("{anywhere}{client}")), Strangers::Refused);
+    assert_eq!(strangers(&format!("{anywhere}auth = \"open\"\n{client}")), Strangers::Taken);
+    assert_eq!(strangers(&client), Strangers::Refused);
+    assert_eq!(strangers(""), Strangers::Taken);
 }
 
 #[test]

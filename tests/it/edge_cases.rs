@@ -40,6 +40,16 @@ const WIRE: Group = Group {
     schema: include_str!("../../config/schemas/conversion-wire.json"),
 };
 
+/// Orders of a client that may speak for one publisher.
+const CLIENTS: Group = Group {
+    lines: include_str!("../corpus/edge/clients.ndjson"),
+    // The digest is that of `till-key`.
+    config: "[[client]]\nname = \"till\"\npublishers = [\"pub-1\"]\nkey_sha256 = \
+             \"4aa7ffda4afa9454cffc982d6b7cbad83ab477341d6127cbbecd4cd9f866a279\"\n",
+    kinds: &[EventKind::Conversion],
+    schema: include_str!("../../config/schemas/conversion-documented.json"),
+};
+
 const AD_EVENTS: &[EventKind] = &[EventKind::Impression, EventKind::View, EventKind::Click];
 
 const BEACONS: Group = Group {
@@ -95,6 +105,11 @@ async fn an_order_gets_its_written_answer_under_the_wire_schema() {
 }
 
 #[tokio::test]
+async fn an_order_of_a_client_gets_its_written_answer() {
+    hold(&CLIENTS).await;
+}
+
+#[tokio::test]
 async fn an_ad_event_gets_its_written_answer() {
     hold(&BEACONS).await;
 }
@@ -111,7 +126,7 @@ async fn an_error_names_any_member_as_a_pointer_does() {
 
 /// The cases that the default configuration answers, each with a status that it gives.
 fn held() -> impl Iterator<Item = (String, u16)> {
-    let groups = [ORDERS.lines, BEACONS.lines, NAMES.lines];
+    let groups = [ORDERS.lines, CLIENTS.lines, BEACONS.lines, NAMES.lines];
     let lines = groups.into_iter().flat_map(corpus::lines);
     let held = lines.map(|Line { case, answer, .. }| (case.to_owned(), answer.status));
     held.chain(upstream::held())

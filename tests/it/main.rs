@@ -5,6 +5,7 @@ mod admin;
 mod beacon;
 mod bodies;
 mod cli;
+mod clients;
 mod config;
 mod delivery;
 mod edge_cases;

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use beacon_relay::caller::KeyDigest;
 use beacon_relay::clock::Clock;
 use beacon_relay::config::Layers;
 use beacon_relay::http::admin::{Access, Admin};
+use beacon_relay::http::auth::Guard;
 use beacon_relay::http::receive::{Door, Limits};
 use beacon_relay::http::status::Status;
 use beacon_relay::http::{self, listener};
@@ -104,11 +106,27 @@ async fn every_documented_answer_is_given_and_no_other() {
     }
     relay.settled().await;
     relay.finish().await;
+    keyed(&mut seen, &document, &upstream).await;
     full(&mut seen, &document, &upstream).await;
     guarded(&mut seen, &document, &upstream).await;
     broken(&mut seen, &document).await;
     overloaded(&mut seen, &document).await;
     assert_eq!(seen, documented());
+}
+
+/// A relay with clients.
+async fn keyed(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    let elsewhere = "sources = [\"hook\"]\n[[source]]\nname = \"hook\"\nkind = \"click\"\n\
+                     path = \"/hook\"\nschema = \"schemas/ad-event.json\"\nto = [\"events-api\"]";
+    let digest = KeyDigest::of(b"key");
+    let config = format!("[[client]]\nname = \"c\"\nkey_sha256 = \"{digest:x}\"\n{elsewhere}");
+    let relay = TestRelay::start_with(&config, upstream).await;
+    for (path, target, body) in EVENTS.into_iter().chain(ASKED) {
+        note(seen, document, path, "post", &relay.post(target, body).await);
+        let answer = relay.post_with(target, "Authorization: Bearer key\r\n", body).await;
+        note(seen, document, path, "post", &answer);
+    }
+    relay.finish().await;
 }
 
 /// A spool without room.
@@ -176,7 +194,8 @@ async fn overloaded(seen: &mut Answered, document: &Value) {
     let ledger = Arc::new(Ledger::new([], []));
     let intake = Intake::new(Arc::new(BrokenSpool), ledger, Arc::clone(&metrics));
     let limits = Limits { requests_max: 0, ..plan.server.requests };
-    let door = Door::new(intake, Arc::clone(&metrics), Clock::system(), limits);
+    let guard = Arc::new(Guard::new(plan.access));
+    let door = Door::new(intake, guard, Arc::clone(&metrics), Clock::system(), limits);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());

@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use self::documents::{Documents, Form, Text};
 use self::report::{Finding, Report};
 use super::{ConfigFile, Refused};
+use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::source::media::Media;
@@ -131,7 +132,8 @@ impl Check {
 
     fn judge(&self, text: &Bytes) -> Finding {
         // No URL is known, so no lint has a word about one.
-        let received = Received { target: Bytes::new(), at: self.clock.now() };
+        let received =
+            Received { target: Bytes::new(), at: self.clock.now(), caller: Caller::terminal() };
         let raw = Raw { body: text.clone(), media: Media::Json };
         match self.source.validate(&received, &raw) {
             Ok(warnings) => Finding::Valid(warnings),

@@ -170,6 +170,10 @@ fn refusal(document: &Document, finding: &Finding) -> Option<(Code, usize, usize
         Finding::TooLarge(most) => {
             Some((Code::BodyTooLarge, line, column, format!("the document is over {most} bytes")))
         }
+        // Whoever sits at the terminal speaks for all publishers.
+        Finding::Refused(Reject::Publisher) => {
+            Some((Code::PublisherNotAllowed, line, column, "of another publisher".to_owned()))
+        }
         Finding::Broken(what) => Some((Code::MalformedJson, line, column, (*what).to_owned())),
         Finding::Refused(Reject::Pairs(fault)) => {
             Some((Problem::from(*fault).code(), line, column, fault.to_string()))
@@ -205,7 +209,7 @@ fn object(name: &str, document: &Document, finding: &Finding) -> Value {
             warnings = list(found.to_json().as_bytes());
         }
         Finding::Refused(Reject::Invalid(violations)) => errors = list(&violations.to_json()),
-        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_))
+        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher)
         | Finding::TooLarge(_)
         | Finding::Broken(_) => {}
     }
@@ -256,7 +260,7 @@ fn lines(document: &Document, finding: &Finding) -> Vec<Line> {
             }
             lines
         }
-        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_))
+        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher)
         | Finding::TooLarge(_)
         | Finding::Broken(_) => Vec::new(),
     }
