@@ -6,7 +6,7 @@ use crate::ledger::{Ledger, Outcome};
 use crate::metrics::Metrics;
 use crate::schema::lint::Warnings;
 use crate::source::{Admitted, Raw, Received, Reject, Source};
-use crate::spool::{AppendError, Appended, Batch, NewEvent, Spool};
+use crate::spool::{AppendError, Appended, Batch, NewEvent, Receipt, Spool};
 
 /// An item that is durable.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Intake {
         };
         let judged: Vec<Result<Warnings, Reject>> = items.iter().map(&mut admit).collect();
         let mut appended = match self.append(source, events).await {
-            Ok(appended) => appended.into_iter(),
+            Ok(receipt) => receipt.appended.into_iter(),
             Err(error) => {
                 tally.book_many(Outcome::Unavailable, items.len());
                 return Err(error);
@@ -75,13 +75,9 @@ impl Intake {
         Ok(results)
     }
 
-    async fn append(
-        &self,
-        source: &Source,
-        events: Vec<NewEvent>,
-    ) -> Result<Vec<Appended>, AppendError> {
+    async fn append(&self, source: &Source, events: Vec<NewEvent>) -> Result<Receipt, AppendError> {
         if events.is_empty() {
-            return Ok(Vec::new());
+            return Ok(Receipt::default());
         }
         let write = self.spool.append(Batch { events, request: None });
         match tokio::time::timeout(source.settings().answer_within, write).await {

@@ -47,6 +47,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The body did not come in time.
     BodyTimeout,
+    /// The idempotency key was used with another body.
+    IdempotencyKeyReused,
     /// The body is over the limit.
     BodyTooLarge,
     /// The body is of a type or coding that is not taken here.
@@ -78,6 +80,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::BodyTimeout => "body_timeout",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::BodyTooLarge => "body_too_large",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Internal => "internal",
@@ -100,6 +103,7 @@ impl Code {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::IdempotencyKeyReused => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -125,6 +129,7 @@ impl Code {
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::BodyTimeout
+            | Self::IdempotencyKeyReused
             | Self::BodyTooLarge
             | Self::UnsupportedMediaType
             | Self::Internal => None,
@@ -225,6 +230,7 @@ impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         let code = match &error {
             AppendError::Full { .. } => Code::SpoolFull,
+            AppendError::KeyReused => Code::IdempotencyKeyReused,
             AppendError::Busy => Code::Overloaded,
             AppendError::Closed => Code::Draining,
             AppendError::TooLarge { .. } => Code::BodyTooLarge,

@@ -9,6 +9,7 @@ pub(super) mod bounds;
 pub(super) mod dead;
 pub(super) mod dedupe;
 pub(super) mod lease;
+pub(super) mod request;
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -87,6 +88,11 @@ macro_rules! conformance {
             dead: a_letter_is_replayed_once
             dead: letters_are_found_by_a_filter_and_by_name
             dead: a_dropped_letter_stays_away_and_is_counted
+            request: a_request_is_answered_as_the_first_time
+            request: a_request_with_nothing_to_store_is_known
+            request: racing_requests_store_one
+            request: a_crash_amid_requests_keeps_answers_and_events_together
+            request: a_changed_window_neither_loses_nor_doubles_a_key
         }
     };
     ($store:ty => $($area:ident: $promise:ident)+) => {
@@ -220,7 +226,7 @@ impl<S: Store> Stage<S> {
     }
 
     async fn append(&self, events: Vec<NewEvent>) -> Vec<Appended> {
-        self.spool().append(Batch { events, request: None }).await.unwrap()
+        self.spool().append(Batch { events, request: None }).await.unwrap().appended
     }
 
     /// Stores one event that must be new.

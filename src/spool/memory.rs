@@ -3,7 +3,7 @@
 //! What a real store would have written lies on a [`Disk`], which outlives the [`Memory`] that
 //! uses it: dropping a spool without [`Spool::close`] is a kill, and opening its disk again is the
 //! recovery. `Delivered` reaches the disk late, as it does on the embedded store, so that a kill
-//! forgets the last ones. [`Batch::request`] is not looked at: no clause says what it does yet.
+//! forgets the last ones.
 
 mod claims;
 mod line;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use self::shelf::Shelf;
 use super::{
-    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Replayed,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Replayed,
     SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
@@ -97,11 +97,11 @@ impl Memory {
         Ok(shelf)
     }
 
-    fn append_now(&self, batch: Batch) -> Result<Vec<Appended>, AppendError> {
-        let answers =
+    fn append_now(&self, batch: Batch) -> Result<Receipt, AppendError> {
+        let receipt =
             self.shelf("storing events")?.append(batch, &self.settings, self.clock.now())?;
         self.changed.notify_waiters();
-        Ok(answers)
+        Ok(receipt)
     }
 
     /// Takes what is due, or says when to look again.
@@ -167,7 +167,7 @@ enum Taken {
 }
 
 impl Spool for Memory {
-    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
         Box::pin(async move { self.append_now(batch) })
     }
 

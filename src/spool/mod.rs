@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod conformance;
 pub mod embedded;
+mod known;
 mod letters;
 pub mod memory;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use self::known::Receipt;
 pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DestinationName, Event, EventId, Fingerprint};
@@ -28,12 +30,13 @@ pub type SpoolFuture<'a, T, E = StoreFault> =
 pub trait Spool: Send + Sync + 'static {
     /// Stores every event of `batch` and its deliveries durably; one answer per event, in order.
     ///
-    /// Once polled the write finishes, even if the caller goes away.
+    /// Once polled the write finishes, even if the caller goes away. A request that is known by its
+    /// key is not stored again and gets the answers of the first, inside the key's window.
     ///
     /// # Errors
     /// [`AppendError`]; on an embedded store nothing was stored unless it is
     /// [`AppendError::Unsure`] or [`AppendError::Fault`], and the same batch may be sent again.
-    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError>;
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Receipt, AppendError>;
 
     /// Takes up to `max` due deliveries owed to `to`, waiting at most `wait` for the first.
     ///
@@ -79,7 +82,8 @@ pub trait Spool: Send + Sync + 'static {
 pub struct Batch {
     /// The events in the request's order.
     pub events: Vec<NewEvent>,
-    /// The request's `Idempotency-Key`, when it came with one.
+    /// The request's `Idempotency-Key`, when it came with one; its fingerprint is of the whole
+    /// body. Its key is durable with the events or not at all, also when there are none to store.
     pub request: Option<Dedupe>,
 }
 
@@ -345,6 +349,9 @@ pub enum AppendError {
         /// Bytes allowed.
         limit_bytes: u64,
     },
+    /// [`Batch::request`] is known, with another fingerprint.
+    #[error("idempotency key was used for another request")]
+    KeyReused,
     /// The bounded inbox of the store is full.
     #[error("spool has too many writes waiting")]
     Busy,
@@ -373,6 +380,7 @@ impl AppendError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::Full { .. } => "spool_full",
+            Self::KeyReused => "idempotency_key_reused",
             Self::Busy => "overloaded",
             Self::Closed => "draining",
             Self::TooLarge { .. } => "body_too_large",

@@ -86,7 +86,7 @@ pub(crate) async fn close_answers_every_append_it_took<S: Store>() {
         let mut append = spool.append(Batch { events: vec![new], request: None });
         match poll_once(&mut append).await {
             Some(answer) => {
-                assert_eq!(answer.unwrap(), [Appended::Stored(id)]);
+                assert_eq!(answer.unwrap().appended, [Appended::Stored(id)]);
                 stored.insert(id);
             }
             None => open.push((id, append)),
@@ -96,7 +96,7 @@ pub(crate) async fn close_answers_every_append_it_took<S: Store>() {
     for (id, append) in open {
         match timeout(PATIENCE, append).await.expect("every append is answered") {
             Ok(answer) => {
-                assert_eq!(answer, [Appended::Stored(id)]);
+                assert_eq!(answer.appended, [Appended::Stored(id)]);
                 stored.insert(id);
             }
             Err(AppendError::Closed) => {}

@@ -52,7 +52,8 @@ pub(crate) async fn a_full_spool_refuses_whole_batches_and_recovers<S: Store>() 
             Err(other) => panic!("{other:?}"),
         }
     };
-    let new = answers.iter().filter(|answer| matches!(answer, Appended::Stored(_))).count();
+    let new =
+        answers.appended.iter().filter(|answer| matches!(answer, Appended::Stored(_))).count();
     assert_eq!(new, 4, "the refused batch had taken a key");
     assert!(!stage.stats().await.full);
     stage.kill_and_reopen().await;

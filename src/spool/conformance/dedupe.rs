@@ -68,7 +68,7 @@ pub(crate) async fn racing_repeats_store_one_event<S: Store>() {
             let keys: Vec<(u8, u8)> =
                 events.iter().map(|new| (new.event.body.bytes()[0], print)).collect();
             let answers = spool.append(Batch { events, request: None }).await.unwrap();
-            keys.into_iter().zip(answers).collect::<Vec<_>>()
+            keys.into_iter().zip(answers.appended).collect::<Vec<_>>()
         });
     }
     let answers: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();

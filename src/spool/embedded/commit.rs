@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use self::draft::{Drafter, Judged};
+use self::draft::{Drafter, Plan};
 use super::files::WriteError;
 use super::inbox::{Command, Next};
 use super::keys::Keys;
@@ -21,7 +21,7 @@ use super::record::{Prior, Record};
 use super::state::State;
 use super::{LogKind, Shared, lock};
 use crate::clock::Timestamp;
-use crate::spool::{AppendError, Appended, Replayed, SettleError, StoreFault};
+use crate::spool::{AppendError, Receipt, Replayed, SettleError, StoreFault};
 
 /// How long a delivery waits whose dead letter found no room.
 const ROOM_AGAIN: Duration = Duration::from_secs(30);
@@ -30,8 +30,8 @@ const ROOM_AGAIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Job {
     Append {
-        judged: Vec<Judged>,
-        answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+        plan: Plan,
+        answer: oneshot::Sender<Result<Receipt, AppendError>>,
     },
     Park {
         token: u64,
@@ -246,10 +246,10 @@ impl Committer {
         now: Timestamp,
     ) -> Answer {
         match job {
-            Job::Append { judged, answer } => {
+            Job::Append { plan, answer } => {
                 let stored = outcome[LogKind::Accepted.index()].is_some();
-                let answered = draft::answers(&judged, &drafts[0], stored);
-                Answer::Append(answer, answered.ok_or_else(|| self.full()))
+                let answered = draft::receipt(plan, &drafts[0], stored);
+                Answer::Append(answer, answered.unwrap_or_else(|| Err(self.full())))
             }
             Job::Replay { drafts: replayed, rest, answer } => {
                 let stored = outcome[LogKind::Accepted.index()].is_some();
@@ -353,7 +353,7 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
 /// An answer that is ready to be given. Whoever went away does not need it.
 #[derive(Debug)]
 enum Answer {
-    Append(oneshot::Sender<Result<Vec<Appended>, AppendError>>, Result<Vec<Appended>, AppendError>),
+    Append(oneshot::Sender<Result<Receipt, AppendError>>, Result<Receipt, AppendError>),
     Replay(oneshot::Sender<Result<Replayed, AppendError>>, Result<Replayed, AppendError>),
     Drop(oneshot::Sender<Result<usize, StoreFault>>, usize),
     Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use super::lock;
 use super::record::{Prior, Record};
 use crate::event::DestinationName;
-use crate::spool::{AppendError, Appended, Batch, DeliveryId, Replayed, SettleError, StoreFault};
+use crate::spool::{AppendError, Batch, DeliveryId, Receipt, Replayed, SettleError, StoreFault};
 
 /// A dead letter to be put back in line.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) struct Letter {
 pub(super) enum Command {
     Append {
         batch: Batch,
-        answer: oneshot::Sender<Result<Vec<Appended>, AppendError>>,
+        answer: oneshot::Sender<Result<Receipt, AppendError>>,
     },
     /// To `retry/`; the hold of `token` is kept until it is there.
     Park {
@@ -69,7 +69,7 @@ impl Command {
 
     pub(super) fn events(&self) -> usize {
         match self {
-            Self::Append { batch, .. } => batch.events.len(),
+            Self::Append { batch, .. } => batch.events.len() + usize::from(batch.request.is_some()),
             Self::Park { .. } | Self::Bury { .. } => 1,
             Self::Replay { letters, .. } => letters.len(),
             Self::Drop { letters, .. } => letters.len(),

@@ -22,10 +22,12 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use self::delta::{EventKey, later};
+use bytes::Bytes;
+
+use self::delta::{Answers, EventKey, Taken, later};
 use self::layers::{Shared, Stop};
 use crate::clock::Timestamp;
-use crate::event::{DedupeKey, EventId, Fingerprint};
+use crate::event::{Dedupe, DedupeKey, EventId, Fingerprint};
 use crate::spool::StoreFault;
 
 /// Entries put at once under one hold of the lock; the committing thread's largest batch.
@@ -44,6 +46,8 @@ pub(super) struct KeyEntry {
 struct Limits {
     /// Entries of one delta. 28,672 fill a hash table of 32,768 places to the brim: 4 MB.
     delta_max: usize,
+    /// Bytes of what requests were answered in one delta, beyond which it is written early.
+    answers_bytes_max: usize,
     /// How often what was written is synced and `covered` moves.
     sync_every: Duration,
     /// Keys of all classes, beyond which the epoch that ends first is dropped: 3 GB of disk and
@@ -57,6 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             delta_max: 28_672,
+            answers_bytes_max: 4 << 20,
             sync_every: Duration::from_secs(1),
             keys_max: 32 << 20,
             stall_max: Duration::from_secs(60),
@@ -126,26 +131,54 @@ impl Keys {
     }
 
     /// The event that has `key` inside `window` at `now`; none when every delivery of it ended
-    /// undelivered. Another window is another key.
+    /// undelivered. It may have been taken with another window, which was the source's then.
     pub(super) fn get(
         &self,
         key: &DedupeKey,
         window: Duration,
         now: Timestamp,
     ) -> Result<Option<KeyEntry>, StoreFault> {
-        self.shared.now.store(now.as_millis(), Ordering::Relaxed);
-        let window_ms = millis(window);
-        // Memory before disk: what the thread moves in between is then seen twice, not never.
-        let in_memory = self.shared.layers()?.key(&(*key, window_ms));
-        let on_disk = self.shared.tables.find(key, window_ms, now);
-        let on_disk = on_disk.map_err(|error| self.shared.fault("looking a key up", &error))?;
-        match later(in_memory, on_disk) {
-            Some(entry) if now.since(entry.id.at()) < window => {
+        match self.taken(key, now)? {
+            Some(Taken { entry, .. }) if now.since(entry.id.at()) < window => {
                 let free = self.is_free(&(*key, entry.seq))?;
                 Ok((!free).then_some(entry))
             }
             Some(_) | None => Ok(None),
         }
+    }
+
+    /// The latest entry of a key, its window aside.
+    fn taken(&self, key: &DedupeKey, now: Timestamp) -> Result<Option<Taken>, StoreFault> {
+        self.shared.now.store(now.as_millis(), Ordering::Relaxed);
+        // Memory before disk: what the thread moves in between is then seen twice, not never.
+        let in_memory = self.shared.layers()?.key(key);
+        let on_disk = self.shared.tables.find(key, now);
+        let on_disk = on_disk.map_err(|error| self.shared.fault("looking a key up", &error))?;
+        Ok(later(in_memory, on_disk))
+    }
+
+    /// The request that has `key` inside `window` at `now`, and what it was answered.
+    pub(super) fn answers(
+        &self,
+        key: &DedupeKey,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<Option<(KeyEntry, Bytes)>, StoreFault> {
+        let Some(taken) = self.taken(key, now)? else { return Ok(None) };
+        if now.since(taken.entry.id.at()) >= window {
+            return Ok(None);
+        }
+        let event = (*key, taken.entry.seq);
+        let in_memory = self.shared.layers()?.answers(&event);
+        let answers = match in_memory {
+            Some(bytes) => Some(bytes),
+            None => {
+                let row = self.shared.tables.answers(&event, &taken);
+                let row = row.map_err(|e| self.shared.fault("looking answers up", &e))?;
+                row.map(|row| Bytes::copy_from_slice(&row))
+            }
+        };
+        Ok(answers.map(|answers| (taken.entry, answers)))
     }
 
     /// Whether nothing of an event can arrive any more.
@@ -166,11 +199,25 @@ impl Keys {
         for part in entries.chunks(PUT_MAX) {
             let mut layers = self.shared.room(part.len())?;
             for (key, window, entry) in part {
-                layers.active.put((*key, millis(*window)), *entry);
+                layers.active.put(*key, Taken { class: millis(*window), entry: *entry });
             }
         }
         let mut layers = self.shared.layers()?;
         layers.active.log_seq = layers.active.log_seq.max(log_seq);
+        Ok(())
+    }
+
+    /// Keeps what a request was answered. To be called before its key is put, which says that the
+    /// answers are there.
+    pub(super) fn put_answers(
+        &self,
+        request: &Dedupe,
+        entry: &KeyEntry,
+        answers: &[u8],
+    ) -> Result<(), StoreFault> {
+        let taken = Taken { class: millis(request.window), entry: *entry };
+        let answers = Answers { taken, bytes: Bytes::copy_from_slice(answers) };
+        self.shared.room(1)?.active.answer((request.key, entry.seq), answers);
         Ok(())
     }
 

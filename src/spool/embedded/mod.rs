@@ -7,6 +7,7 @@
 //! read for themselves ([`fetch`]).
 
 mod acks;
+mod answers;
 mod commit;
 mod damage;
 mod dead;
@@ -47,7 +48,7 @@ use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
 pub use self::settings::{Observer, Settings};
 use self::state::State;
 use super::{
-    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Refusal,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Refusal,
     Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
@@ -223,10 +224,10 @@ impl Embedded {
     }
 
     /// Checks what no room and no time can change, then hands the batch to the committing thread.
-    async fn append_one(&self, batch: Batch) -> Result<Vec<Appended>, AppendError> {
+    async fn append_one(&self, batch: Batch) -> Result<Receipt, AppendError> {
         self.shared.check()?;
-        if batch.events.is_empty() {
-            return Ok(Vec::new());
+        if batch.events.is_empty() && batch.request.is_none() {
+            return Ok(Receipt::default());
         }
         let bytes = self.measure(&batch)?;
         let (answer, answered) = oneshot::channel();
@@ -237,7 +238,7 @@ impl Embedded {
     /// Bytes of the batch in the log.
     fn measure(&self, batch: &Batch) -> Result<usize, AppendError> {
         let too_large = |bytes: u64, limit_bytes: u64| AppendError::TooLarge { bytes, limit_bytes };
-        let mut bytes = 0;
+        let mut bytes = Record::size_of_request(batch) as u64;
         let mut names: Vec<&DestinationName> = Vec::new();
         for new in &batch.events {
             bytes += Record::size_of(new) as u64;
@@ -292,7 +293,7 @@ impl Embedded {
 }
 
 impl Spool for Embedded {
-    fn append(&self, batch: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
         Box::pin(self.append_one(batch))
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::LogKind;
+use super::{LogKind, answers};
 use crate::clock::Timestamp;
 use crate::event::{
     Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
 };
-use crate::spool::{Cause, DeliveryId, Lane, NewEvent, Refusal};
+use crate::spool::{Appended, Batch, Cause, DeliveryId, Lane, NewEvent, Refusal};
 
 /// Bytes before the parts of varying length.
 pub(super) const HEAD: usize = 120;
@@ -29,6 +29,30 @@ const KEYED: u8 = 1 << 1;
 /// A status of the last answer is there.
 const ANSWERED: u8 = 1 << 2;
 // 1 << 6 and 1 << 7 are kept for encrypted and erased records.
+
+/// What a record tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// An event and what is owed of it.
+    Event,
+    /// A request's key and, as its body, what was answered. It is owed to nobody, and follows the
+    /// events that the request stored.
+    Request,
+}
+
+impl Form {
+    const fn code(self) -> u8 {
+        self as u8
+    }
+
+    const fn from_code(code: u8) -> Option<Self> {
+        match code {
+            0 => Some(Self::Event),
+            1 => Some(Self::Request),
+            _ => None,
+        }
+    }
+}
 
 /// The record that this one takes over from, in whichever log it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +74,7 @@ pub(super) struct Origin {
 /// What a record says, apart from where it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    pub(super) form: Form,
     pub(super) event: Arc<Event>,
     pub(super) dedupe: Option<Dedupe>,
     pub(super) lane: Lane,
@@ -82,6 +107,43 @@ pub(super) const fn aligned(len: usize) -> usize {
 }
 
 impl Record {
+    /// The record of an event that is new.
+    pub(super) fn of(new: NewEvent) -> Self {
+        Self {
+            form: Form::Event,
+            event: new.event,
+            dedupe: new.dedupe,
+            lane: new.lane,
+            attempts: 0,
+            at: Timestamp::EPOCH,
+            delivery: None,
+            prior: None,
+            origin: None,
+            replay_of: None,
+            refusal: None,
+        }
+    }
+
+    /// The record of a request that was answered so.
+    pub(super) fn of_request(request: Dedupe, answers: &[Appended], now: Timestamp) -> Self {
+        let event = Event {
+            id: EventId::new(now),
+            source: SourceName::new(""),
+            kind: EventKind::Notification,
+            target: Bytes::new(),
+            accepted_at: now,
+            // Ids and digests.
+            body: Scrubbed::vouch(answers::encode(answers).into()),
+        };
+        let new = NewEvent {
+            event: Arc::new(event),
+            to: Vec::new(),
+            dedupe: Some(request),
+            lane: Lane::Live,
+        };
+        Self { form: Form::Request, ..Self::of(new) }
+    }
+
     /// Bytes in the log, alignment included.
     pub(super) fn encoded_len(&self) -> usize {
         aligned(self.exact_len())
@@ -120,7 +182,7 @@ impl Record {
         let flags = if stamp.last { LAST } else { 0 }
             | if self.dedupe.is_some() { KEYED } else { 0 }
             | if status.is_some() { ANSWERED } else { 0 };
-        // Byte 80 is the kind of record; zero is an event, the only one yet.
+        head[80] = self.form.code();
         head[81] = flags;
         head[82] = self.lane as u8;
         head[83] = self.event.kind.code();
@@ -160,6 +222,14 @@ impl Record {
         let event = &new.event;
         let parts = event.source.as_str().len() + event.target.len() + event.body.bytes().len();
         aligned(HEAD + keyed + parts)
+    }
+
+    /// Bytes that the record of a batch's request takes at most.
+    pub(super) const fn size_of_request(batch: &Batch) -> usize {
+        match batch.request {
+            Some(_) => aligned(HEAD + KEYED_BYTES + answers::bytes_max(batch.events.len())),
+            None => 0,
+        }
     }
 
     /// Whether every part fits the fields that hold its length.
@@ -247,6 +317,18 @@ impl<'a> View<'a> {
 
     pub(super) fn seq(&self) -> u64 {
         self.u64(8)
+    }
+
+    /// Nothing when a later program wrote it.
+    pub(super) fn form(&self) -> Option<Form> {
+        Form::from_code(self.0[80])
+    }
+
+    /// The bytes of the body.
+    pub(super) fn body(&self) -> &'a [u8] {
+        let keyed = if self.0[81] & KEYED != 0 { KEYED_BYTES } else { 0 };
+        let at = HEAD + keyed + usize::from(self.u16(90)) + self.u32(92) as usize;
+        &self.0[at..at + self.u32(96) as usize]
     }
 
     pub(super) fn owed(&self) -> u32 {
@@ -337,6 +419,7 @@ impl<'a> View<'a> {
             body: Scrubbed::vouch(body),
         };
         Some(Record {
+            form: self.form()?,
             event: Arc::new(event),
             dedupe,
             lane: self.lane()?,

@@ -11,7 +11,7 @@ use super::damage;
 use super::fetch::{self, Got, Want};
 use super::inbox::Command;
 use super::lease::Delivery;
-use super::record::{Record, Sources};
+use super::record::{Form, Record, Sources};
 use super::state::State;
 use super::{Shared, lock};
 use crate::clock::Timestamp;
@@ -209,6 +209,7 @@ pub(super) fn moved(
 ) -> Record {
     let answer_max = Refusal::ANSWER_BYTES_MAX;
     Record {
+        form: Form::Event,
         event: Arc::clone(&delivery.record.event),
         dedupe: delivery.record.dedupe,
         lane: Lane::Retry,

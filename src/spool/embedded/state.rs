@@ -267,6 +267,11 @@ impl State {
         self.lost.iter().any(|range| range.contains(&seq))
     }
 
+    /// Whether a record of those sequences is lost.
+    pub(super) fn is_any_lost(&self, seqs: Range<u64>) -> bool {
+        self.lost.iter().any(|range| range.start < seqs.end && seqs.start < range.end)
+    }
+
     /// The lane of a record of `log/` in this life of the store.
     pub(super) const fn lane_of(boundary: u64, seq: u64, written: Lane) -> Lane {
         match written {

@@ -1,18 +1,16 @@
-//! Which keys are taken, by which event, and whether that one still counts.
+//! Which keys are taken, by which event or request, and whether that one still counts.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, EventId, Fingerprint};
-
-/// A key and the window it was taken with; another window is another key.
-type Class = (DedupeKey, Duration);
+use crate::spool::{AppendError, Appended, Receipt};
 
 /// The hold of one event on a key, for each of its deliveries to carry.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claimed {
-    class: Class,
+    key: DedupeKey,
     seq: u64,
 }
 
@@ -20,17 +18,35 @@ pub(super) struct Claimed {
 struct Claim {
     seq: u64,
     id: EventId,
+    window: Duration,
     fingerprint: Fingerprint,
     owed: usize,
     /// Deliveries that ended without having been delivered. All of them: the key is free.
     ended: usize,
 }
 
+impl Claim {
+    fn end(&self) -> Timestamp {
+        self.id.at().after(self.window)
+    }
+}
+
 /// Every key inside its window.
 #[derive(Debug, Default)]
 pub(super) struct Claims {
-    taken: HashMap<Class, Claim>,
-    ends: BTreeSet<(Timestamp, Class)>,
+    taken: HashMap<DedupeKey, Claim>,
+    ends: BTreeSet<(Timestamp, DedupeKey)>,
+    requests: HashMap<DedupeKey, Request>,
+    request_ends: BTreeSet<(Timestamp, DedupeKey)>,
+}
+
+/// A request that was answered.
+#[derive(Debug)]
+struct Request {
+    id: EventId,
+    window: Duration,
+    fingerprint: Fingerprint,
+    appended: Vec<Appended>,
 }
 
 /// Whether an event accepted then still takes its key; counted from the first, end excluded.
@@ -41,30 +57,67 @@ pub(super) fn inside(window: Duration, id: EventId, now: Timestamp) -> bool {
 impl Claims {
     /// The event that has the key of `dedupe`.
     pub(super) fn get(&self, dedupe: &Dedupe, now: Timestamp) -> Option<(EventId, Fingerprint)> {
-        let claim = self.taken.get(&(dedupe.key, dedupe.window))?;
+        let claim = self.taken.get(&dedupe.key)?;
         let freed = claim.owed > 0 && claim.ended == claim.owed;
         (!freed && inside(dedupe.window, claim.id, now)).then_some((claim.id, claim.fingerprint))
     }
 
     /// Gives the key to the event `id`, owed to `owed` destinations.
     pub(super) fn put(&mut self, dedupe: &Dedupe, id: EventId, seq: u64, owed: usize) -> Claimed {
-        let class = (dedupe.key, dedupe.window);
-        let claim = Claim { seq, id, fingerprint: dedupe.fingerprint, owed, ended: 0 };
-        if let Some(before) = self.taken.insert(class, claim) {
-            self.ends.remove(&(before.id.at().after(dedupe.window), class));
+        let Dedupe { key, window, fingerprint } = *dedupe;
+        let claim = Claim { seq, id, window, fingerprint, owed, ended: 0 };
+        self.ends.insert((claim.end(), key));
+        if let Some(before) = self.taken.insert(key, claim)
+            && before.end() != id.at().after(window)
+        {
+            self.ends.remove(&(before.end(), key));
         }
-        self.ends.insert((id.at().after(dedupe.window), class));
-        Claimed { class, seq }
+        Claimed { key, seq }
     }
 
-    /// Forgets the keys whose window is over, and those that end first beyond `max`.
+    /// What is to be answered to a request whose key is known.
+    pub(super) fn request(
+        &self,
+        request: &Dedupe,
+        now: Timestamp,
+    ) -> Option<Result<Receipt, AppendError>> {
+        let first = self.requests.get(&request.key)?;
+        if !inside(request.window, first.id, now) {
+            return None;
+        }
+        if first.fingerprint != request.fingerprint {
+            return Some(Err(AppendError::KeyReused));
+        }
+        Some(Ok(Receipt { appended: first.appended.clone(), repeated: true }))
+    }
+
+    /// Keeps what a request was answered.
+    pub(super) fn answered(&mut self, request: &Dedupe, appended: &[Appended], now: Timestamp) {
+        let Dedupe { key, window, fingerprint } = *request;
+        let (id, appended) = (EventId::new(now), appended.to_vec());
+        let end = id.at().after(window);
+        let request = Request { id, window, fingerprint, appended };
+        if let Some(before) = self.requests.insert(key, request) {
+            self.request_ends.remove(&(before.id.at().after(before.window), key));
+        }
+        self.request_ends.insert((end, key));
+    }
+
+    /// Forgets the keys whose window is over, and those that end first beyond `max` of each sort.
     pub(super) fn prune(&mut self, now: Timestamp, max: usize) {
-        while let Some(&(end, class)) = self.ends.first() {
+        while let Some(&(end, key)) = self.ends.first() {
             if end > now && self.taken.len() <= max {
                 break;
             }
             self.ends.pop_first();
-            self.taken.remove(&class);
+            self.taken.remove(&key);
+        }
+        while let Some(&(end, key)) = self.request_ends.first() {
+            if end > now && self.requests.len() <= max {
+                break;
+            }
+            self.request_ends.pop_first();
+            self.requests.remove(&key);
         }
     }
 
@@ -84,16 +137,16 @@ impl Claims {
 
     /// Whether the key is another event's by now, all of whose deliveries did not end undelivered.
     pub(super) fn is_of_another(&self, claimed: Option<Claimed>, now: Timestamp) -> bool {
-        let Some(Claimed { class, seq }) = claimed else { return false };
-        self.taken.get(&class).is_some_and(|claim| {
+        let Some(Claimed { key, seq }) = claimed else { return false };
+        self.taken.get(&key).is_some_and(|claim| {
             let freed = claim.owed > 0 && claim.ended == claim.owed;
-            claim.seq != seq && !freed && inside(class.1, claim.id, now)
+            claim.seq != seq && !freed && inside(claim.window, claim.id, now)
         })
     }
 
     /// The claim, unless it is forgotten or a later event's.
     fn of(&mut self, claimed: Option<Claimed>) -> Option<&mut Claim> {
-        let Claimed { class, seq } = claimed?;
-        self.taken.get_mut(&class).filter(|claim| claim.seq == seq)
+        let Claimed { key, seq } = claimed?;
+        self.taken.get_mut(&key).filter(|claim| claim.seq == seq)
     }
 }

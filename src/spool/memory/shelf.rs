@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::event::{DestinationName, Event, EventId, Fingerprint};
 use crate::spool::{
     AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Flow, Lane, Lease,
-    NewEvent, Refusal, Replayed, SettleError, Settlement, SpoolStats,
+    NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement, SpoolStats,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -128,9 +128,12 @@ impl Shelf {
         batch: Batch,
         settings: &Settings,
         now: Timestamp,
-    ) -> Result<Vec<Appended>, AppendError> {
+    ) -> Result<Receipt, AppendError> {
         if self.closed {
             return Err(AppendError::Closed);
+        }
+        if let Some(known) = batch.request.as_ref().and_then(|of| self.claims.request(of, now)) {
+            return known;
         }
         let answers = self.judge(&batch, now);
         let events: Vec<(NewEvent, Appended)> = batch.events.into_iter().zip(answers).collect();
@@ -148,15 +151,18 @@ impl Shelf {
             return Err(AppendError::Full { used_bytes: self.used_bytes, limit_bytes });
         }
         // Nothing was changed until here, and from here on nothing fails.
-        let mut answers = Vec::with_capacity(events.len());
+        let mut appended = Vec::with_capacity(events.len());
         for (new, answer) in events {
             if let Appended::Stored(_) = answer {
                 self.store(new);
             }
-            answers.push(answer);
+            appended.push(answer);
+        }
+        if let Some(request) = &batch.request {
+            self.claims.answered(request, &appended, now);
         }
         self.claims.prune(now, settings.keys_max);
-        Ok(answers)
+        Ok(Receipt { appended, repeated: false })
     }
 
     /// What becomes of each event, those before it in the batch considered.
@@ -165,9 +171,8 @@ impl Shelf {
         let mut answers = Vec::with_capacity(batch.events.len());
         for NewEvent { event, dedupe, .. } in &batch.events {
             let first = dedupe.as_ref().and_then(|dedupe| {
-                let inside_batch = fresh
-                    .get(&(dedupe.key, dedupe.window))
-                    .filter(|(id, _)| inside(dedupe.window, *id, now));
+                let inside_batch =
+                    fresh.get(&dedupe.key).filter(|(id, _)| inside(dedupe.window, *id, now));
                 inside_batch.copied().or_else(|| self.claims.get(dedupe, now))
             });
             answers.push(match first {
@@ -175,7 +180,7 @@ impl Shelf {
                 None => Appended::Stored(event.id),
             });
             if let (None, Some(dedupe)) = (first, dedupe) {
-                fresh.insert((dedupe.key, dedupe.window), (event.id, dedupe.fingerprint));
+                fresh.insert(dedupe.key, (event.id, dedupe.fingerprint));
             }
         }
         answers

@@ -9,7 +9,7 @@ use crate::event::{
     Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
 };
 use crate::spool::conformance::{Limits, Store, conformance};
-use crate::spool::{Cause, DeadQuery, Lane, NewEvent, Refusal};
+use crate::spool::{Appended, Cause, DeadQuery, Lane, NewEvent, Refusal};
 
 struct OnDisk {
     disk: Disk,
@@ -156,6 +156,6 @@ async fn keys_beyond_their_cap_are_forgotten_oldest_first() {
     }
     for (key, new) in [(3, false), (2, false), (1, true)] {
         let answers = spool.append(batch(&clock, key)).await.unwrap();
-        assert_eq!(matches!(answers[..], [Appended::Stored(_)]), new, "{key}");
+        assert_eq!(matches!(answers.appended[..], [Appended::Stored(_)]), new, "{key}");
     }
 }

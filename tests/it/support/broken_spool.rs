@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use beacon_relay::event::DestinationName;
 use beacon_relay::spool::{
-    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Replayed,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Replayed,
     SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 
@@ -16,7 +16,7 @@ fn fault() -> StoreFault {
 }
 
 impl Spool for BrokenSpool {
-    fn append(&self, _: Batch) -> SpoolFuture<'_, Vec<Appended>, AppendError> {
+    fn append(&self, _: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
         Box::pin(async { Err(fault().into()) })
     }
 

@@ -1,18 +1,18 @@
 //! From commands to records: which events are new, and what is to be written of each command.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Duration;
 
+use super::super::answers;
 use super::super::inbox::{Command, Letter};
 use super::super::keys::{KeyEntry, Keys};
 use super::super::log::{Draft, Written};
-use super::super::record::{Prior, Record};
+use super::super::record::{Form, Prior, Record};
 use super::super::segment::SLOTS_MAX;
 use super::super::{LogKind, Shared, lock};
 use super::{Job, Work};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, DestinationName, EventId, Fingerprint};
-use crate::spool::{Appended, Lane, NewEvent, Replayed, StoreFault};
+use crate::spool::{AppendError, Appended, Batch, Lane, NewEvent, Receipt, Replayed, StoreFault};
 
 /// What becomes of one event of an append.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,19 @@ pub(in super::super) enum Judged {
     Taken(Appended),
 }
 
+/// What an append is answered when its commit is done.
+#[derive(Debug)]
+pub(in super::super) enum Plan {
+    /// As each event was judged. `request` is the draft of the request's own record.
+    Judged { events: Vec<Judged>, request: Option<usize> },
+    /// As the first request with its key was, before this commit.
+    Known(Vec<Appended>),
+    /// Likewise, of the draft of an earlier request of this commit, which may yet find no room.
+    Repeat(usize),
+    /// Its key is another request's: one of this commit, or one before.
+    Reused { is_fresh: bool },
+}
+
 /// Drafts one commit.
 pub(super) struct Drafter<'a> {
     shared: &'a Shared,
@@ -32,7 +45,9 @@ pub(super) struct Drafter<'a> {
     work: &'a mut Work,
     now: Timestamp,
     /// Keys that this commit takes.
-    fresh: HashMap<(DedupeKey, Duration), (EventId, Fingerprint)>,
+    fresh: HashMap<DedupeKey, (EventId, Fingerprint)>,
+    /// Those of its requests, with the drafts of their records.
+    requests: HashMap<DedupeKey, (EventId, Fingerprint, usize)>,
     /// Letters that this commit puts back in line.
     replayed: HashSet<(u64, u8)>,
     /// Lines that this commit's records are owed to: no more than a segment has slots.
@@ -47,6 +62,7 @@ impl<'a> Drafter<'a> {
             keys,
             work,
             fresh: HashMap::new(),
+            requests: HashMap::new(),
             replayed: HashSet::new(),
             lines: Vec::new(),
         }
@@ -108,13 +124,10 @@ impl<'a> Drafter<'a> {
         let job = match command {
             Command::Append { batch, answer } => {
                 // The job comes first, so that a fault below answers it.
-                self.work.jobs.push(Job::Append { judged: Vec::new(), answer });
-                let mut judged = Vec::with_capacity(batch.events.len());
-                for (new, lines) in batch.events.into_iter().zip(lines) {
-                    judged.push(self.judge(new, lines)?);
-                }
-                if let Some(Job::Append { judged: of, .. }) = self.work.jobs.last_mut() {
-                    *of = judged;
+                self.work.jobs.push(Job::Append { plan: Plan::Known(Vec::new()), answer });
+                let plan = self.plan(batch, lines)?;
+                if let Some(Job::Append { plan: of, .. }) = self.work.jobs.last_mut() {
+                    *of = plan;
                 }
                 return Ok(());
             }
@@ -155,6 +168,59 @@ impl<'a> Drafter<'a> {
         drafts.len() - 1
     }
 
+    /// Judges a batch: by its request's key if that is known, by its events otherwise.
+    fn plan(&mut self, batch: Batch, lines: Vec<Vec<usize>>) -> Result<Plan, StoreFault> {
+        if let Some(request) = &batch.request
+            && let Some(known) = self.known(request)?
+        {
+            return Ok(known);
+        }
+        let mut events = Vec::with_capacity(batch.events.len());
+        for (new, lines) in batch.events.into_iter().zip(lines) {
+            events.push(self.judge(new, lines)?);
+        }
+        let request = batch.request.map(|request| {
+            let drafts = &self.work.drafts[LogKind::Accepted.index()];
+            let answers: Vec<Appended> =
+                events.iter().filter_map(|judged| judged.answer(drafts)).collect();
+            let record = Record::of_request(request, &answers, self.now);
+            let id = record.event.id;
+            let draft = self.add(LogKind::Accepted, record, Vec::new());
+            self.requests.insert(request.key, (id, request.fingerprint, draft));
+            draft
+        });
+        Ok(Plan::Judged { events, request })
+    }
+
+    /// What is to be answered to a request whose key was met before.
+    fn known(&self, request: &Dedupe) -> Result<Option<Plan>, StoreFault> {
+        if let Some((id, fingerprint, draft)) = self.requests.get(&request.key)
+            && self.now.since(id.at()) < request.window
+        {
+            return Ok(Some(if *fingerprint == request.fingerprint {
+                Plan::Repeat(*draft)
+            } else {
+                Plan::Reused { is_fresh: true }
+            }));
+        }
+        let Some((entry, bytes)) = self.keys.answers(&request.key, request.window, self.now)?
+        else {
+            return Ok(None);
+        };
+        let Some(answers) = answers::decode(&bytes) else { return Ok(None) };
+        // Its events stand right before its record. With one of them lost, what was answered holds
+        // no more: the request is judged anew, and those that are there are duplicates.
+        let first = entry.seq.saturating_sub(answers::stored(&answers));
+        if lock(&self.shared.state).is_any_lost(first..entry.seq + 1) {
+            return Ok(None);
+        }
+        Ok(Some(if entry.fingerprint == request.fingerprint {
+            Plan::Known(answers)
+        } else {
+            Plan::Reused { is_fresh: false }
+        }))
+    }
+
     fn judge(&mut self, new: NewEvent, lines: Vec<usize>) -> Result<Judged, StoreFault> {
         if let Some(dedupe) = &new.dedupe {
             if let Some((of, fingerprint)) = self.fresh_with(dedupe) {
@@ -167,26 +233,14 @@ impl<'a> Drafter<'a> {
                 return Ok(Judged::Taken(Appended::Duplicate { of, fingerprint }));
             }
             let first = (new.event.id, dedupe.fingerprint);
-            self.fresh.insert((dedupe.key, dedupe.window), first);
+            self.fresh.insert(dedupe.key, first);
         }
-        let record = Record {
-            event: new.event,
-            dedupe: new.dedupe,
-            lane: new.lane,
-            attempts: 0,
-            at: Timestamp::EPOCH,
-            delivery: None,
-            prior: None,
-            origin: None,
-            replay_of: None,
-            refusal: None,
-        };
-        Ok(Judged::New(self.add(LogKind::Accepted, record, lines)))
+        Ok(Judged::New(self.add(LogKind::Accepted, Record::of(new), lines)))
     }
 
     /// The event of this commit that has the key, if its window is not over already.
     fn fresh_with(&self, dedupe: &Dedupe) -> Option<(EventId, Fingerprint)> {
-        let (id, fingerprint) = self.fresh.get(&(dedupe.key, dedupe.window))?;
+        let (id, fingerprint) = self.fresh.get(&dedupe.key)?;
         (self.now.since(id.at()) < dedupe.window).then_some((*id, *fingerprint))
     }
 
@@ -231,17 +285,50 @@ enum Replay {
     Taken,
 }
 
-/// One answer an event, in order; nothing when one of them found no room.
-pub(super) fn answers(judged: &[Judged], drafts: &[Draft], stored: bool) -> Option<Vec<Appended>> {
-    let answer = |judged: &Judged| match judged {
-        Judged::Taken(taken) => Some(*taken),
-        Judged::Repeat(repeat) => stored.then_some(*repeat),
-        Judged::New(draft) => {
-            let draft = drafts.get(*draft).filter(|_| stored)?;
-            Some(Appended::Stored(draft.record.event.id))
+impl Judged {
+    /// What is answered for the event when its commit is stored.
+    fn answer(&self, drafts: &[Draft]) -> Option<Appended> {
+        match self {
+            Self::Taken(answer) | Self::Repeat(answer) => Some(*answer),
+            Self::New(draft) => Some(Appended::Stored(drafts.get(*draft)?.record.event.id)),
         }
+    }
+
+    /// Whether the answer holds although nothing was stored.
+    const fn is_certain(&self) -> bool {
+        match self {
+            Self::Taken(_) => true,
+            Self::New(_) | Self::Repeat(_) => false,
+        }
+    }
+}
+
+/// What is answered to an append; nothing when it found no room.
+pub(super) fn receipt(
+    plan: Plan,
+    drafts: &[Draft],
+    stored: bool,
+) -> Option<Result<Receipt, AppendError>> {
+    let (appended, repeated) = match plan {
+        Plan::Judged { events, request } => {
+            let certain = request.is_none() && events.iter().all(Judged::is_certain);
+            if !stored && !certain {
+                return None;
+            }
+            let answers = events.iter().map(|judged| judged.answer(drafts));
+            (answers.collect::<Option<Vec<_>>>()?, false)
+        }
+        Plan::Known(answers) => (answers, true),
+        Plan::Repeat(draft) => {
+            let record = &drafts.get(draft).filter(|_| stored)?.record;
+            (answers::decode(record.event.body.bytes())?, true)
+        }
+        Plan::Reused { is_fresh } if stored || !is_fresh => {
+            return Some(Err(AppendError::KeyReused));
+        }
+        Plan::Reused { .. } => return None,
     };
-    judged.iter().map(answer).collect()
+    Some(Ok(Receipt { appended, repeated }))
 }
 
 /// Tells the keys of the records of `log/` that are durable now.
@@ -258,6 +345,10 @@ pub(super) fn tell_keys(
             continue;
         }
         let entry = KeyEntry { seq: *seq, id: record.event.id, fingerprint: dedupe.fingerprint };
+        match record.form {
+            Form::Event => {}
+            Form::Request => keys.put_answers(dedupe, &entry, record.event.body.bytes())?,
+        }
         entries.push((dedupe.key, dedupe.window, entry));
     }
     keys.put(&entries, written.last().map_or(0, |written| written.seq))

@@ -3,11 +3,25 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-use super::KeyEntry;
+use bytes::Bytes;
+
+use super::tables::Class;
+use super::{KeyEntry, Limits};
 use crate::event::DedupeKey;
 
-/// A key of one class, named by its window in milliseconds.
-pub(super) type ClassKey = (DedupeKey, u64);
+/// An entry, and the class it was taken in, which says how long it is kept.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Taken {
+    pub(super) class: Class,
+    pub(super) entry: KeyEntry,
+}
+
+/// What a request was answered, kept as long as its key is.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    pub(super) taken: Taken,
+    pub(super) bytes: Bytes,
+}
 
 /// One event, named by its key and its sequence.
 pub(super) type EventKey = (DedupeKey, u64);
@@ -48,31 +62,53 @@ impl EndChange {
 /// New keys and end states up to a position of the log.
 #[derive(Debug, Default)]
 pub(super) struct Delta {
-    pub(super) keys: HashMap<ClassKey, KeyEntry>,
+    pub(super) keys: HashMap<DedupeKey, Taken>,
+    /// What requests were answered; each also has a key.
+    pub(super) answers: HashMap<EventKey, Answers>,
+    answers_bytes: usize,
     pub(super) ends: HashMap<EventKey, EndChange>,
     /// Everything of the log up to here is in this delta or was in one before.
     pub(super) log_seq: u64,
 }
 
 impl Delta {
+    /// An empty one that goes on from there.
+    pub(super) fn from(log_seq: u64) -> Self {
+        Self { log_seq, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
-        self.keys.len() + self.ends.len()
+        self.keys.len() + self.ends.len() + self.answers.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
+    /// Whether so many more would be too many; never when it is empty.
+    pub(super) fn is_full_for(&self, count: usize, limits: &Limits) -> bool {
+        let over = self.len() + count > limits.delta_max;
+        !self.is_empty() && (over || self.answers_bytes >= limits.answers_bytes_max)
+    }
+
     /// Enters a key, unless a later event has it.
-    pub(super) fn put(&mut self, key: ClassKey, entry: KeyEntry) {
+    pub(super) fn put(&mut self, key: DedupeKey, new: Taken) {
         match self.keys.entry(key) {
             Entry::Vacant(vacant) => {
-                vacant.insert(entry);
+                vacant.insert(new);
             }
-            Entry::Occupied(mut taken) if taken.get().seq <= entry.seq => {
-                taken.insert(entry);
+            Entry::Occupied(mut taken) if taken.get().entry.seq <= new.entry.seq => {
+                taken.insert(new);
             }
             Entry::Occupied(_) => {}
+        }
+    }
+
+    /// Keeps what the request of that event key was answered.
+    pub(super) fn answer(&mut self, event: EventKey, answers: Answers) {
+        self.answers_bytes += answers.bytes.len();
+        if let Some(before) = self.answers.insert(event, answers) {
+            self.answers_bytes -= before.bytes.len();
         }
     }
 
@@ -91,8 +127,8 @@ impl Delta {
 }
 
 /// Of two entries of one key, the later event's.
-pub(super) fn later(one: Option<KeyEntry>, other: Option<KeyEntry>) -> Option<KeyEntry> {
-    one.into_iter().chain(other).max_by_key(|entry| entry.seq)
+pub(super) fn later(one: Option<Taken>, other: Option<Taken>) -> Option<Taken> {
+    one.into_iter().chain(other).max_by_key(|taken| taken.entry.seq)
 }
 
 #[cfg(test)]

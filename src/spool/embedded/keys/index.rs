@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::delta::{ClassKey, Delta, later};
+use super::delta::{Delta, Taken};
 use super::layers::{Shared, Work};
 use super::opening::{COVERED, NOTED};
-use super::tables::{self, Tables, end_of, epoch_of};
-use super::{KeyEntry, StoreFault};
+use super::tables::{self, Class, Tables, end_of, epoch_of};
+use super::{DedupeKey, KeyEntry, StoreFault};
 use crate::clock::Timestamp;
 
 /// A clock that is this far ahead of the last note has leapt, or the relay was off for long.
@@ -53,6 +53,11 @@ impl Calendar {
         self.noted = self.noted.max(now);
         self.noted
     }
+}
+
+/// The class and epoch whose table takes an entry.
+fn place_of(taken: &Taken) -> (Class, u64) {
+    (taken.class, epoch_of(taken.class, taken.entry.id.at()))
 }
 
 /// What the writing thread owns.
@@ -110,25 +115,32 @@ impl Index {
         let shared = Arc::clone(&self.shared);
         let now = self.now();
         let believed = self.calendar.believe(now);
-        let mut keys: Vec<(u64, u64, &ClassKey, &KeyEntry)> = delta
+        let mut keys: Vec<((Class, u64), &DedupeKey, &KeyEntry)> = delta
             .keys
             .iter()
-            .map(|(key, entry)| (key.1, epoch_of(key.1, entry.id.at()), key, entry))
-            .filter(|(window_ms, epoch, ..)| end_of(*window_ms, *epoch) > believed)
+            .map(|(key, taken)| (place_of(taken), key, &taken.entry))
+            .filter(|((window_ms, epoch), ..)| end_of(*window_ms, *epoch) > believed)
             .collect();
-        keys.sort_unstable_by_key(|(window_ms, epoch, key, _)| (*window_ms, *epoch, key.0.0));
+        keys.sort_unstable_by_key(|(place, key, _)| (*place, key.0));
         let mut batch = shared.tables.db.batch();
-        for of_table in keys.chunk_by(|one, other| (one.0, one.1) == (other.0, other.1)) {
-            let (window_ms, epoch, ..) = of_table[0];
+        for of_table in keys.chunk_by(|one, other| one.0 == other.0) {
+            let ((window_ms, epoch), ..) = of_table[0];
             let table = shared.tables.table(window_ms, epoch)?;
-            for (_, _, (key, _), entry) in of_table {
+            for (_, key, entry) in of_table {
                 // A repeat of the log's feed may be older than what is here.
                 let here = if table.perhaps(key) { table.get(key)? } else { None };
-                if later(here, Some(**entry)) != here {
+                if here.is_none_or(|here| here.seq < entry.seq) {
                     // Before the batch, so that no key is ever in the table and not in the filter.
                     Tables::add(&table, key);
                     batch.insert(&table.rows, key.0, tables::encode(entry));
                 }
+            }
+        }
+        for (event, answers) in &delta.answers {
+            let (window_ms, epoch) = place_of(&answers.taken);
+            if end_of(window_ms, epoch) > believed {
+                let table = shared.tables.table(window_ms, epoch)?;
+                batch.insert(&table.rows, tables::end_key(event), &*answers.bytes);
             }
         }
         for (event, change) in &delta.ends {
@@ -245,8 +257,9 @@ pub(super) fn fill_filters(shared: &Shared) -> Result<(), StoreFault> {
                 return Ok(());
             }
             let key = row.key().and_then(|key| tables::decode_key(&key));
-            let key = key.map_err(|error| shared.fault("reading keys", &error))?;
-            table.filter().add(&key);
+            if let Some(key) = key.map_err(|error| shared.fault("reading keys", &error))? {
+                table.filter().add(&key);
+            }
         }
         table.complete();
     }

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::delta::{ClassKey, Delta, EndChange, EventKey, later};
+use super::delta::{Delta, EndChange, EventKey, Taken, later};
 use super::opening::{Opened, is_damage, mark_damaged};
 use super::tables::Tables;
-use super::{KeyEntry, Limits};
+use super::{Bytes, Limits};
 use crate::clock::Timestamp;
+use crate::event::DedupeKey;
 use crate::spool::StoreFault;
 
 /// How the threads end.
@@ -36,9 +37,15 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub(super) fn key(&self, key: &ClassKey) -> Option<KeyEntry> {
+    pub(super) fn key(&self, key: &DedupeKey) -> Option<Taken> {
         let sealed = self.sealed.as_ref().and_then(|delta| delta.keys.get(key).copied());
         later(self.active.keys.get(key).copied(), sealed)
+    }
+
+    /// What a request was answered.
+    pub(super) fn answers(&self, event: &EventKey) -> Option<Bytes> {
+        let sealed = self.sealed.as_ref().and_then(|delta| delta.answers.get(event));
+        self.active.answers.get(event).or(sealed).map(|answers| answers.bytes.clone())
     }
 
     /// The changes of an event, in the order they are to be applied.
@@ -49,7 +56,7 @@ impl Layers {
 
     fn seal(&mut self) {
         let log_seq = self.active.log_seq;
-        let next = Delta { log_seq, ..Delta::default() };
+        let next = Delta::from(log_seq);
         self.sealed = Some(Arc::new(std::mem::replace(&mut self.active, next)));
         self.sealed_seq = log_seq;
     }
@@ -87,7 +94,7 @@ impl Shared {
         let covered = opened.covered;
         Self {
             layers: Mutex::new(Layers {
-                active: Delta { log_seq: covered, ..Delta::default() },
+                active: Delta::from(covered),
                 sealed: None,
                 sealed_seq: covered,
                 stop: None,
@@ -122,7 +129,7 @@ impl Shared {
     pub(super) fn room(&self, count: usize) -> Result<MutexGuard<'_, Layers>, StoreFault> {
         let patience = Instant::now() + self.limits.stall_max;
         let mut layers = self.layers()?;
-        while !layers.active.is_empty() && layers.active.len() + count > self.limits.delta_max {
+        while layers.active.is_full_for(count, &self.limits) {
             if layers.sealed.is_none() {
                 layers.seal();
                 self.work.notify_one();

@@ -10,7 +10,7 @@ use fjall::config::FilterPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::KeyEntry;
-use super::delta::{EndState, EventKey, later};
+use super::delta::{EndState, EventKey, Taken, later};
 use super::filter::Filter;
 use crate::clock::Timestamp;
 use crate::event::{DedupeKey, EventId, Fingerprint};
@@ -32,8 +32,11 @@ const CACHE_BYTES: u64 = 8 << 20;
 const MEMTABLE_BYTES: u64 = 8 << 20;
 const JOURNAL_BYTES: u64 = 64 << 20;
 
+/// The keys that were taken with one window, in milliseconds.
+pub(super) type Class = u64;
+
 /// The epoch of `at` in the class of `window_ms`.
-pub(super) const fn epoch_of(window_ms: u64, at: Timestamp) -> u64 {
+pub(super) const fn epoch_of(window_ms: Class, at: Timestamp) -> u64 {
     at.as_millis() / epoch_ms(window_ms)
 }
 
@@ -133,21 +136,34 @@ impl Tables {
         self.classes.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The latest entry of a key in the epochs that are not past.
-    pub(super) fn find(
-        &self,
-        key: &DedupeKey,
-        window_ms: u64,
-        now: Timestamp,
-    ) -> fjall::Result<Option<KeyEntry>> {
+    /// The latest entry of a key in the epochs that are not past, whatever window it was taken
+    /// with: a source's may have been changed since.
+    pub(super) fn find(&self, key: &DedupeKey, now: Timestamp) -> fjall::Result<Option<Taken>> {
         let classes = self.read();
         let mut found = None;
-        for (epoch, table) in classes.get(&window_ms).into_iter().flatten() {
-            if end_of(window_ms, *epoch) > now && table.perhaps(key) {
-                found = later(found, table.get(key)?);
+        for (class, tables) in &*classes {
+            for (epoch, table) in tables {
+                if end_of(*class, *epoch) > now && table.perhaps(key) {
+                    let entry = table.get(key)?;
+                    found = later(found, entry.map(|entry| Taken { class: *class, entry }));
+                }
             }
         }
         Ok(found)
+    }
+
+    /// What the request that took a key was answered.
+    pub(super) fn answers(
+        &self,
+        event: &EventKey,
+        taken: &Taken,
+    ) -> fjall::Result<Option<fjall::UserValue>> {
+        let classes = self.read();
+        let epoch = epoch_of(taken.class, taken.entry.id.at());
+        match classes.get(&taken.class).and_then(|tables| tables.get(&epoch)) {
+            Some(table) => table.rows.get(end_key(event)),
+            None => Ok(None),
+        }
     }
 
     /// The table of an epoch, with room in its filter; made when there is none.
@@ -257,12 +273,20 @@ pub(super) fn decode(row: &[u8]) -> fjall::Result<KeyEntry> {
     })
 }
 
-pub(super) fn decode_key(key: &[u8]) -> fjall::Result<DedupeKey> {
-    Ok(DedupeKey(key.try_into().map_err(|_| undecodable())?))
+/// The key of a row; none when the row is what a request was answered.
+pub(super) fn decode_key(key: &[u8]) -> fjall::Result<Option<DedupeKey>> {
+    if key.len() == END_KEY_BYTES {
+        return Ok(None);
+    }
+    Ok(Some(DedupeKey(key.try_into().map_err(|_| undecodable())?)))
 }
 
-pub(super) fn end_key(event: &EventKey) -> [u8; 24] {
-    let mut key = [0; 24];
+/// A key and a sequence.
+const END_KEY_BYTES: usize = 24;
+
+/// The row of an end state, and that of what a request was answered.
+pub(super) fn end_key(event: &EventKey) -> [u8; END_KEY_BYTES] {
+    let mut key = [0; END_KEY_BYTES];
     key[..16].copy_from_slice(&event.0.0);
     key[16..].copy_from_slice(&event.1.to_be_bytes());
     key

@@ -17,6 +17,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Small deltas and quick syncs, so that a test sees every layer.
 const BRISK: Limits = Limits {
     delta_max: 64,
+    answers_bytes_max: 1 << 10,
     sync_every: Duration::from_millis(1),
     keys_max: 1 << 20,
     stall_max: Duration::from_secs(10),
@@ -122,7 +123,6 @@ fn a_key_lives_for_its_window_from_its_own_time() {
         // A clock set back makes nothing older than it is.
         let before = Timestamp::from_millis(START.as_millis() - 1);
         assert_eq!(seq_of(&keys, 1, HOUR, before), Some(1));
-        assert_eq!(seq_of(&keys, 1, DAY, START), None, "another window is another key");
         keys.close().unwrap();
     }
 }

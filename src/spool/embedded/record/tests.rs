@@ -15,6 +15,7 @@ fn full() -> Record {
     let mut fingerprint = Fingerprint { body: [7; 8], members: [0; 32] };
     fingerprint.members[3] = 0xabcd;
     Record {
+        form: Form::Event,
         event: Arc::new(event),
         dedupe: Some(Dedupe {
             key: DedupeKey([9; 16]),
@@ -63,6 +64,29 @@ fn a_record_survives_its_bytes() {
             Stamp { seq: view.seq(), owed: view.owed(), place: view.place(), last: view.is_last() };
         assert_eq!(stamp, STAMP);
     }
+}
+
+#[test]
+fn a_request_is_told_from_an_event_and_keeps_its_answers() {
+    let now = Timestamp::from_millis(1_795_000_000_123);
+    let stored = [Appended::Stored(EventId::new(now))];
+    let request = full().dedupe.unwrap();
+    let record = Record::of_request(request, &stored, now);
+    let mut bytes = Vec::new();
+    record.encode(STAMP, 5, &mut bytes);
+    let Checked::Whole(len) = check(&bytes, 5) else { panic!("refused") };
+    let view = View::of(&bytes[..len]);
+    assert_eq!((view.form(), view.dedupe()), (Some(Form::Request), Some(request)));
+    assert_eq!(answers::decode(view.body()), Some(stored.to_vec()));
+    assert_eq!(view.decode(&mut Sources::default()), Some(record));
+    let mut bytes = Vec::new();
+    full().encode(STAMP, 5, &mut bytes);
+    let Checked::Whole(len) = check(&bytes, 5) else { panic!("refused") };
+    let view = View::of(&bytes[..len]);
+    assert_eq!((view.form(), view.body()), (Some(Form::Event), &b"{\"a\":1}"[..]));
+    bytes[80] = 2;
+    let later = View::of(&bytes[..len]);
+    assert_eq!((later.form(), later.decode(&mut Sources::default())), (None, None));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::super::LogKind;
 use super::super::keys::{KeyEntry, Keys};
-use super::super::record::{Prior, View};
+use super::super::record::{Form, Prior, View};
 use super::super::state::State;
 use crate::event::DedupeKey;
 use crate::spool::StoreFault;
@@ -60,7 +60,11 @@ impl<'a> Effects<'a> {
         match (log, view.origin()) {
             (LogKind::Accepted, None) if seq > self.covered => {
                 let (id, fingerprint) = (view.event_id(), dedupe.fingerprint);
-                self.entries.push((dedupe.key, dedupe.window, KeyEntry { seq, id, fingerprint }));
+                let entry = KeyEntry { seq, id, fingerprint };
+                if view.form() == Some(Form::Request) {
+                    self.keys.put_answers(&dedupe, &entry, view.body())?;
+                }
+                self.entries.push((dedupe.key, dedupe.window, entry));
                 if self.entries.len() >= KEYS_MAX {
                     self.keys.put(&self.entries, seq)?;
                     self.entries.clear();

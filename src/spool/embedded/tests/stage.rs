@@ -131,7 +131,8 @@ impl Stage {
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Appended>, AppendError> {
-        self.spool().append(Batch { events, request: None }).await
+        let batch = Batch { events, request: None };
+        self.spool().append(batch).await.map(|receipt| receipt.appended)
     }
 
     /// Stores events that must be new.
