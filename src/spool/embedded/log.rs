@@ -138,9 +138,9 @@ impl Writer {
             }
             lines.iter().map(|line| state.lines[*line].name.clone()).collect()
         };
-        let head = Head::new(self.log, self.pool.next_number(), self.next_seq, names);
+        let mut head = Head::new(self.log, self.pool.next_number(), self.next_seq, names);
         let spare = self.pool.take(Purpose::of(self.log))?;
-        let (file, size) = match self.begin(&head, &spare) {
+        let (file, size) = match self.begin(&mut head, &spare) {
             Ok(begun) => begun,
             Err(WriteError::Full) => {
                 self.disk.remove(&spare)?;
@@ -173,8 +173,9 @@ impl Writer {
         Ok(())
     }
 
-    fn begin(&self, head: &Head, spare: &str) -> Result<(Arc<LogFile>, u64), WriteError> {
+    fn begin(&self, head: &mut Head, spare: &str) -> Result<(Arc<LogFile>, u64), WriteError> {
         let file = self.disk.open_as(spare, &head.path())?;
+        head.fresh = Head::is_fresh(&file)?;
         head.write(&file)?;
         file.sync()?;
         self.disk.rename(spare, &head.path())?;

@@ -14,6 +14,7 @@ mod dead;
 mod fetch;
 mod files;
 mod flush;
+mod format;
 mod inbox;
 mod keys;
 mod lease;

@@ -1,6 +1,7 @@
 //! Opening the directory: whose it is, what wrote it, and the threads that run on it.
 
 use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -16,18 +17,12 @@ use super::keys::Keys;
 use super::noted::Noted;
 use super::pool::Pool;
 use super::recover::{self, Recovery};
-use super::{Embedded, LogKind, Settings, Shared, lock};
+use super::{Embedded, LogKind, Settings, Shared, format, lock};
 use crate::clock::Clock;
 use crate::spool::StoreFault;
 
-const LOCK: &str = "LOCK";
-const FORMAT: &str = "FORMAT";
-const FORMAT_NEW: &str = "FORMAT.new";
-/// What stands before the number in `FORMAT`.
-const FORMAT_WORDS: &str = "beacon-relay spool format ";
-/// The layout of the directory that this program writes.
-const FORMAT_NUMBER: u32 = 1;
-const KEYS: &str = "keys";
+pub(super) const LOCK: &str = "LOCK";
+pub(super) const KEYS: &str = "keys";
 
 /// Opens or creates the store.
 pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embedded, StoreFault> {
@@ -39,7 +34,7 @@ pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embed
     }
     disk.make_dir("")?;
     let held = take_lock(&disk)?;
-    check_format(&disk)?;
+    format::settle(&disk).map_err(no_room)?;
     for dir in LogKind::ALL.map(LogKind::dir).into_iter().chain([QUARANTINE]) {
         disk.make_dir(dir)?;
     }
@@ -94,50 +89,36 @@ fn take_lock(disk: &Disk) -> Result<File, StoreFault> {
     let path = disk.path(LOCK);
     let doing = format!("locking {}", path.display());
     let mut options = OpenOptions::new();
-    let file = options.create(true).truncate(false).write(true).open(&path);
+    let file = options.create(true).truncate(false).read(true).write(true).open(&path);
     let file = file.map_err(|error| StoreFault::io(doing.clone(), &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => {
+            sign(&file);
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => {
-            let cause = "another process has this spool open; stop that one, or give each a \
-                         directory of its own";
-            Err(StoreFault { doing, cause: cause.to_owned() })
+            let holder = holder(&file);
+            let cause = format!(
+                "{holder} has this spool open; stop that one, or give each a directory of its own"
+            );
+            Err(StoreFault { doing, cause })
         }
         Err(TryLockError::Error(error)) => Err(StoreFault::io(doing, &error)),
     }
 }
 
-/// Refuses a directory that a newer program wrote.
-fn check_format(disk: &Disk) -> Result<(), StoreFault> {
-    let files = disk.list("")?;
-    if !files.iter().any(|(name, _)| name == FORMAT) {
-        return write_format(disk).map_err(no_room);
-    }
-    let bytes = disk.open(FORMAT)?.read(0, 256)?;
-    let text = String::from_utf8_lossy(&bytes);
-    let number = text.trim_end().strip_prefix(FORMAT_WORDS).and_then(|n| n.parse::<u32>().ok());
-    let doing = format!("reading {}", disk.path(FORMAT).display());
-    let refused = |cause| Err(StoreFault { doing, cause });
-    match number {
-        Some(number) if number <= FORMAT_NUMBER => Ok(()),
-        Some(number) => refused(format!(
-            "the spool has format {number}, written by a newer program; this one knows up to \
-             {FORMAT_NUMBER}; run that program, or name another directory"
-        )),
-        None => refused(format!(
-            "it does not say \"{FORMAT_WORDS}{FORMAT_NUMBER}\"; name a directory that is the \
-             spool's alone, or put the file back"
-        )),
-    }
+/// Leaves our number for whoever finds the directory locked. It is a help, so failing is no fault.
+fn sign(file: &File) {
+    let number = format!("{}\n", std::process::id());
+    let _unsigned = file.set_len(0).and_then(|()| file.write_all_at(number.as_bytes(), 0));
 }
 
-fn write_format(disk: &Disk) -> Result<(), WriteError> {
-    let file = disk.create(FORMAT_NEW, 0)?;
-    file.write(format!("{FORMAT_WORDS}{FORMAT_NUMBER}\n").as_bytes(), 0)?;
-    file.sync()?;
-    disk.rename(FORMAT_NEW, FORMAT)?;
-    disk.sync_dir("")?;
-    Ok(())
+/// Who holds the lock, as far as it is known: in another container the number means another one.
+pub(super) fn holder(file: &File) -> String {
+    let mut bytes = [0; 20];
+    let read = file.read_at(&mut bytes, 0).unwrap_or(0);
+    let number = std::str::from_utf8(&bytes[..read]).ok().and_then(|n| n.trim().parse().ok());
+    number.map_or_else(|| "another process".to_owned(), |n: u32| format!("process {n}"))
 }
 
 /// Starts the committing thread, which starts and ends the other one.

@@ -21,7 +21,7 @@ pub(super) const SLOTS_MAX: usize = 32;
 /// Bytes of a destination's name; 32 of them fit a header.
 pub(super) const NAME_BYTES_MAX: usize = 120;
 /// Where the names begin. Before them: magic, crc, format, number, first sequence, nonce, log,
-/// count of names, two bytes spare, and 64 bytes for a wrapped data key and the id of its key.
+/// count of names, whether the file was new, a byte spare, and 64 bytes for a wrapped data key and the id of its key.
 const NAMES_AT: usize = 120;
 
 /// What the header says.
@@ -35,11 +35,14 @@ pub(super) struct Head {
     pub(super) nonce: [u8; 16],
     /// Destinations by slot.
     pub(super) names: Vec<DestinationName>,
+    /// The file was new: behind the last record it holds zeros, not records of a former use.
+    pub(super) fresh: bool,
 }
 
 impl Head {
     pub(super) fn new(log: LogKind, number: u64, first: u64, names: Vec<DestinationName>) -> Self {
-        Self { log, number, first, nonce: fastrand::u128(..).to_le_bytes(), names }
+        let nonce = fastrand::u128(..).to_le_bytes();
+        Self { log, number, first, nonce, names, fresh: false }
     }
 
     /// The seed of every checksum in the segment.
@@ -71,6 +74,7 @@ impl Head {
         bytes[32..48].copy_from_slice(&self.nonce);
         bytes[48] = self.log.code();
         bytes[49] = self.names.len() as u8;
+        bytes[50] = self.fresh.into();
         for name in &self.names {
             bytes.push(name.as_str().len() as u8);
             bytes.extend_from_slice(name.as_str().as_bytes());
@@ -107,6 +111,7 @@ impl Head {
             first: u64_at(24)?,
             nonce: bytes[32..48].try_into().ok()?,
             names,
+            fresh: bytes[50] == 1,
         })
     }
 
@@ -119,8 +124,19 @@ impl Head {
 
     /// Reads the first copy that is whole.
     pub(super) fn read(file: &LogFile) -> Result<Option<Self>, StoreFault> {
+        Ok(Self::read_both(file)?.into_iter().flatten().next())
+    }
+
+    /// Reads each copy that is whole.
+    pub(super) fn read_both(file: &LogFile) -> Result<[Option<Self>; 2], StoreFault> {
         let bytes = file.read(0, 2 * COPY)?;
-        Ok(bytes.chunks(COPY).find_map(Self::decode))
+        let mut copies = bytes.chunks(COPY).map(Self::decode);
+        Ok([copies.next().flatten(), copies.next().flatten()])
+    }
+
+    /// Whether `file` was never a segment: a file that is made for one holds zeros.
+    pub(super) fn is_fresh(file: &LogFile) -> Result<bool, StoreFault> {
+        Ok(file.read(0, COPY)?.iter().all(|byte| *byte == 0))
     }
 }
 
@@ -202,7 +218,7 @@ mod tests {
     fn a_header_survives_either_copy() {
         let name = |n: usize| DestinationName::new(&"x".repeat(n + NAME_BYTES_MAX - SLOTS_MAX));
         let names: Vec<_> = (1..=SLOTS_MAX).map(name).collect();
-        let head = Head::new(LogKind::Parked, 7, 1_000_000, names);
+        let head = Head { fresh: true, ..Head::new(LogKind::Parked, 7, 1_000_000, names) };
         let bytes = head.encode();
         assert_eq!(bytes.len(), COPY);
         assert_eq!(Head::decode(&bytes), Some(head));

@@ -109,10 +109,14 @@ fn load_one(
     Ok(Loaded { segment, sealed, blocks, bits_read })
 }
 
-/// Takes over the blocks of a `.ack`. One that is not whole reads as nothing settled.
+/// Takes over the blocks of a `.ack`. One that is not whole reads as nothing settled, and is written
+/// anew, so that the next start need not find out again what it hid.
 pub(super) fn blocks_into(segment: &mut Segment, blocks: &[u8]) {
-    for (index, block) in blocks.chunks_exact(BLOCK).enumerate().take(segment.bits.blocks()) {
-        segment.bits.load(index, block, segment.seed);
+    for index in 0..segment.bits.blocks() {
+        let block = blocks.get(index * BLOCK..(index + 1) * BLOCK).unwrap_or_default();
+        if !segment.bits.load(index, block, segment.seed) {
+            segment.bits.mark_dirty(index);
+        }
     }
     segment.bits.recount();
 }
