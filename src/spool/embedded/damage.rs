@@ -83,21 +83,25 @@ pub(super) fn note_lost(disk: &Disk, lost: &mut Vec<Range<u64>>) -> Result<(), S
 
 /// Copies the bytes of `from..to` to `quarantine/`; answers how many that were.
 pub(super) fn set_aside(disk: &Disk, damage: &Damage) -> Result<u64, StoreFault> {
-    let (log, number) = (damage.log.dir(), damage.segment.number);
-    let name = format!("{QUARANTINE}/{log}-{number}-{}.bytes", damage.from);
-    match copy(disk, damage, &name) {
+    match copy(disk, damage) {
         Ok(bytes) => Ok(bytes),
         Err(WriteError::Full) => {
             tracing::error!(file = damage.file.name(), "no room to set damaged bytes aside");
-            disk.remove(&name)?;
+            disk.remove(&aside(damage.log, damage.segment.number, damage.from))?;
             Ok(0)
         }
         Err(WriteError::Fault(fault)) => Err(fault),
     }
 }
 
-fn copy(disk: &Disk, damage: &Damage, name: &str) -> Result<u64, WriteError> {
-    let copy = disk.create(name, 0)?;
+/// The file that damaged bytes are set aside in.
+pub(super) fn aside(log: LogKind, number: u64, from: u64) -> String {
+    format!("{QUARANTINE}/{}-{number}-{from}.bytes", log.dir())
+}
+
+/// Copies the bytes, or says why not.
+pub(super) fn copy(disk: &Disk, damage: &Damage) -> Result<u64, WriteError> {
+    let copy = disk.create(&aside(damage.log, damage.segment.number, damage.from), 0)?;
     let mut at = damage.from;
     while at < damage.to {
         let len = usize::try_from(damage.to - at).unwrap_or(PIECE).min(PIECE);

@@ -266,6 +266,32 @@ impl Drop for Keys {
     }
 }
 
+/// Opens the store in `dir`, reads every key and end state of it, and counts them.
+///
+/// # Errors
+/// Says what is wrong.
+pub(super) fn count_rows(dir: &Path) -> Result<u64, String> {
+    let count = || {
+        let tables = tables::Tables::open(dir)?;
+        let mut rows = 0;
+        for (_, _, table) in tables.all() {
+            for row in table.rows.iter() {
+                let (key, entry) = row.into_inner()?;
+                tables::decode_key(&key)?;
+                tables::decode(&entry)?;
+                rows += 1;
+            }
+        }
+        for row in tables.ended.iter() {
+            let (_, state) = row.into_inner()?;
+            tables::decode_end(&state)?;
+            rows += 1;
+        }
+        fjall::Result::Ok(rows)
+    };
+    count().map_err(|error: fjall::Error| error.to_string())
+}
+
 /// The window that names a class; parts of a millisecond count as one.
 fn millis(window: Duration) -> u64 {
     Timestamp::EPOCH.after(window).as_millis()

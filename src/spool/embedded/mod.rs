@@ -31,6 +31,7 @@ mod settle;
 mod state;
 #[cfg(test)]
 mod tests;
+pub mod tools;
 mod walk;
 
 use std::fs::File;
@@ -200,13 +201,19 @@ impl Embedded {
         Self::open_on(Arc::new(Real), settings, clock)
     }
 
+    /// The same, reading every record, whatever is noted of what was read before.
+    fn open_whole(settings: Settings, clock: Clock) -> Result<Self, StoreFault> {
+        let disk = Disk::new(Arc::new(Real), settings.path.clone());
+        open::open(disk, settings, clock, true)
+    }
+
     fn open_on(
         raw: Arc<dyn files::RawFiles>,
         settings: Settings,
         clock: Clock,
     ) -> Result<Self, StoreFault> {
         let disk = Disk::new(raw, settings.path.clone());
-        open::open(disk, settings, clock)
+        open::open(disk, settings, clock, false)
     }
 
     /// Ends when the store is broken, and says how; not by itself before. The process should end

@@ -65,6 +65,24 @@ impl Noted {
     }
 }
 
+/// What each block says; nothing for one that is damaged. A block that was never written is zeros.
+pub(super) fn blocks(bytes: &[u8]) -> [Option<Note>; 2] {
+    let block = |index: usize| {
+        let block = bytes.get(index * BLOCK..(index + 1) * BLOCK)?;
+        if block.iter().all(|byte| *byte == 0) {
+            return Some(Note::default());
+        }
+        decode(block).map(|(_, note)| note)
+    };
+    [block(0), block(1)]
+}
+
+/// What the newest block says that is whole.
+pub(super) fn newest(bytes: &[u8]) -> Note {
+    let newest = bytes.chunks(BLOCK).filter_map(decode).max_by_key(|(turn, _)| *turn);
+    newest.unwrap_or_default().1
+}
+
 fn encode(turn: u64, note: Note) -> [u8; BLOCK] {
     let mut bytes = [0; BLOCK];
     bytes[..8].copy_from_slice(&MAGIC);

@@ -25,7 +25,12 @@ pub(super) const LOCK: &str = "LOCK";
 pub(super) const KEYS: &str = "keys";
 
 /// Opens or creates the store.
-pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embedded, StoreFault> {
+pub(super) fn open(
+    disk: Disk,
+    settings: Settings,
+    clock: Clock,
+    whole: bool,
+) -> Result<Embedded, StoreFault> {
     if settings.max_bytes < Settings::MAX_BYTES_MIN {
         return Err(StoreFault {
             doing: format!("opening a spool of {} bytes", settings.max_bytes),
@@ -48,7 +53,8 @@ pub(super) fn open(disk: Disk, settings: Settings, clock: Clock) -> Result<Embed
     pool.has_disk()?;
     let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;
     let (covered, noted_last) = (keys.covered(), noted.last());
-    let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered };
+    let with =
+        Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered, whole };
     let state = recover::recover(with)?;
     let (pool, keys) = (Arc::new(pool), Arc::new(keys));
     let shared = Arc::new(Shared {

@@ -276,6 +276,24 @@ pub(super) fn check(bytes: &[u8], seed: u32) -> Checked {
     if checksum(&bytes[..len], seed) == view.u32(4) { Checked::Whole(len) } else { Checked::Bad }
 }
 
+/// The length of what stands at the head of `bytes` and has the shape of a record, for want of the
+/// seed that its checksum needs.
+pub(super) fn plausible(bytes: &[u8]) -> Option<usize> {
+    /// 2001 to 2286: what the clock of a relay may have said.
+    const MILLIS: std::ops::Range<u64> = 1_000_000_000_000..10_000_000_000_000;
+    if bytes.len() < HEAD {
+        return None;
+    }
+    let view = View(bytes);
+    let len = view.u32(0) as usize;
+    let is_shaped = (HEAD..LEN_MAX).contains(&len)
+        && len <= bytes.len()
+        && view.parts_len() == Some(len)
+        && view.seq() > 0
+        && MILLIS.contains(&view.accepted_at().as_millis());
+    is_shaped.then_some(len)
+}
+
 /// A record whose checksum holds, read in place.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct View<'a>(&'a [u8]);

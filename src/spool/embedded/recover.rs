@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use self::effects::Effects;
 use self::load::Loaded;
+pub(super) use self::orphan::owed;
 use super::damage::{self, Damage};
 use super::files::{Disk, WriteError};
 use super::keys::Keys;
@@ -33,6 +34,8 @@ pub(super) struct Recovery<'a> {
     pub(super) noted: Note,
     /// How far the keys had come when the store was opened.
     pub(super) covered: u64,
+    /// Reads every record, whatever is noted of them.
+    pub(super) whole: bool,
 }
 
 /// Reads the logs, mends what a crash left, and answers what there is.
@@ -45,7 +48,7 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
         loaded.push(load::load(with, log, &mut state)?);
     }
     // With bits unread, whatever was taken over by another record must be found anew.
-    let deep = loaded.iter().flatten().any(|segment| !segment.bits_read);
+    let deep = with.whole || loaded.iter().flatten().any(|segment| !segment.bits_read);
     let mut effects = Effects::new(with.keys, with.covered);
     for (log, segments) in LogKind::ALL.into_iter().zip(loaded) {
         let expected_next = with.noted.synced[log.index()] + 1;
@@ -127,7 +130,9 @@ fn enter(
     if !segment.sealed {
         mend_tail(with, &mut segment, &extent)?;
     }
-    walk::visit(&Readable::of(&segment), |view, _| effects.of(log, view, floor, settled))?;
+    // What was told to the keys that were is told to these again.
+    let told = if with.whole { 0 } else { settled };
+    walk::visit(&Readable::of(&segment), |view, _| effects.of(log, view, floor, told))?;
     state.track_mut(log).segments.insert(segment.head.id(), segment);
     Ok(())
 }

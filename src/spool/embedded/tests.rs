@@ -6,5 +6,5 @@ mod damaged;
 mod failing;
 mod order;
 mod recovery;
-mod stage;
+pub(super) mod stage;
 mod torn;

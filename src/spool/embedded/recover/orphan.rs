@@ -83,7 +83,7 @@ fn sequences(
 }
 
 /// The sequences among `seqs` that a bit is unset of; all when the blocks are not all there.
-fn owed(note: &Note, seqs: Range<u64>, bytes: &[u8]) -> Vec<Range<u64>> {
+pub(in super::super) fn owed(note: &Note, seqs: Range<u64>, bytes: &[u8]) -> Vec<Range<u64>> {
     if seqs.is_empty() {
         return Vec::new();
     }

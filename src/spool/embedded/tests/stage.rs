@@ -21,32 +21,32 @@ use crate::spool::{
     Settlement, Spool, SpoolStats, StoreFault,
 };
 
-pub(super) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
-pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(in super::super) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
+pub(in super::super) const HOUR: Duration = Duration::from_secs(3600);
 
-pub(super) fn to(name: &str) -> DestinationName {
+pub(in super::super) fn to(name: &str) -> DestinationName {
     DestinationName::new(name)
 }
 
-pub(super) fn refusal(cause: Cause) -> Refusal {
+pub(in super::super) fn refusal(cause: Cause) -> Refusal {
     Refusal { cause, status: Some(400), answer: Bytes::from_static(b"no") }
 }
 
-pub(super) struct Stage {
+pub(in super::super) struct Stage {
     _dir: TempDir,
-    pub(super) settings: Settings,
-    pub(super) clock: Clock,
-    pub(super) rig: Rigged,
+    pub(in super::super) settings: Settings,
+    pub(in super::super) clock: Clock,
+    pub(in super::super) rig: Rigged,
     spool: Option<Embedded>,
 }
 
 impl Stage {
     /// A spool of a mebibyte, in segments of 128 KiB.
-    pub(super) fn new() -> Self {
+    pub(in super::super) fn new() -> Self {
         Self::with(1 << 20)
     }
 
-    pub(super) fn with(max_bytes: u64) -> Self {
+    pub(in super::super) fn with(max_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { max_bytes, ..Settings::at(dir.path().join("spool")) };
         let clock = Clock::held(START);
@@ -55,41 +55,41 @@ impl Stage {
         stage
     }
 
-    pub(super) fn open(&mut self) -> Result<(), StoreFault> {
+    pub(in super::super) fn open(&mut self) -> Result<(), StoreFault> {
         let rig = Arc::new(self.rig.clone());
         self.spool = Some(Embedded::open_on(rig, self.settings.clone(), self.clock.clone())?);
         Ok(())
     }
 
-    pub(super) fn spool(&self) -> &Embedded {
+    pub(in super::super) fn spool(&self) -> &Embedded {
         self.spool.as_ref().expect("open")
     }
 
-    pub(super) fn kill(&mut self) {
+    pub(in super::super) fn kill(&mut self) {
         self.spool = None;
     }
 
-    pub(super) fn kill_and_reopen(&mut self) {
+    pub(in super::super) fn kill_and_reopen(&mut self) {
         self.kill();
         self.open().unwrap();
     }
 
-    pub(super) async fn close(&mut self) {
+    pub(in super::super) async fn close(&mut self) {
         self.spool().close().await.unwrap();
         self.spool = None;
     }
 
-    pub(super) async fn close_and_reopen(&mut self) {
+    pub(in super::super) async fn close_and_reopen(&mut self) {
         self.close().await;
         self.open().unwrap();
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(in super::super) fn path(&self, name: &str) -> PathBuf {
         self.settings.path.join(name)
     }
 
     /// Files of a directory of the store that end so, in order of their numbers.
-    pub(super) fn files(&self, dir: &str, suffix: &str) -> Vec<PathBuf> {
+    pub(in super::super) fn files(&self, dir: &str, suffix: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path(dir)).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = entries
             .filter(|path| path.to_string_lossy().ends_with(suffix))
@@ -100,12 +100,12 @@ impl Stage {
     }
 
     /// Takes away what recovery knows beside the logs themselves.
-    pub(super) fn forget_notes(&self) {
+    pub(in super::super) fn forget_notes(&self) {
         fs::remove_file(self.path("noted")).unwrap();
         fs::remove_dir_all(self.path("keys")).unwrap();
     }
 
-    pub(super) fn event(&self, body: &[u8], names: &[&str]) -> NewEvent {
+    pub(in super::super) fn event(&self, body: &[u8], names: &[&str]) -> NewEvent {
         let now = self.clock.now();
         let event = Event {
             id: EventId::new(now),
@@ -119,7 +119,7 @@ impl Stage {
         NewEvent { event: Arc::new(event), to, dedupe: None, lane: Lane::Live }
     }
 
-    pub(super) fn keyed(&self, key: u64, names: &[&str]) -> NewEvent {
+    pub(in super::super) fn keyed(&self, key: u64, names: &[&str]) -> NewEvent {
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&key.to_le_bytes());
         let fingerprint = Fingerprint { body: key.to_le_bytes(), members: [0; 32] };
@@ -127,7 +127,7 @@ impl Stage {
         NewEvent { dedupe: Some(dedupe), ..self.event(&key.to_le_bytes(), names) }
     }
 
-    pub(super) async fn try_append(
+    pub(in super::super) async fn try_append(
         &self,
         events: Vec<NewEvent>,
     ) -> Result<Vec<Appended>, AppendError> {
@@ -136,19 +136,19 @@ impl Stage {
     }
 
     /// Stores events that must be new.
-    pub(super) async fn store(&self, events: Vec<NewEvent>) -> Vec<EventId> {
+    pub(in super::super) async fn store(&self, events: Vec<NewEvent>) -> Vec<EventId> {
         let ids: Vec<EventId> = events.iter().map(|new| new.event.id).collect();
         let stored: Vec<Appended> = ids.iter().map(|id| Appended::Stored(*id)).collect();
         assert_eq!(self.try_append(events).await.unwrap(), stored);
         ids
     }
 
-    pub(super) async fn lease(&self, name: &str, max: usize) -> Vec<Lease> {
+    pub(in super::super) async fn lease(&self, name: &str, max: usize) -> Vec<Lease> {
         self.spool().lease(&to(name), max, Duration::ZERO).await.unwrap()
     }
 
     /// Leases everything that is due.
-    pub(super) async fn lease_all(&self, name: &str) -> BTreeMap<EventId, Lease> {
+    pub(in super::super) async fn lease_all(&self, name: &str) -> BTreeMap<EventId, Lease> {
         let mut leases = BTreeMap::new();
         loop {
             let more = self.lease(name, 100).await;
@@ -162,28 +162,28 @@ impl Stage {
         }
     }
 
-    pub(super) async fn ids(&self, name: &str) -> BTreeSet<EventId> {
+    pub(in super::super) async fn ids(&self, name: &str) -> BTreeSet<EventId> {
         self.lease_all(name).await.into_keys().collect()
     }
 
-    pub(super) async fn settle(&self, lease: Lease, settlement: Settlement) {
+    pub(in super::super) async fn settle(&self, lease: Lease, settlement: Settlement) {
         self.spool().settle(lease, settlement).await.unwrap();
     }
 
-    pub(super) async fn deliver(&self, leases: impl IntoIterator<Item = Lease>) {
+    pub(in super::super) async fn deliver(&self, leases: impl IntoIterator<Item = Lease>) {
         for lease in leases {
             self.settle(lease, Settlement::Delivered).await;
         }
     }
 
     /// Every letter.
-    pub(super) async fn letters(&self) -> Vec<DeadLetter> {
+    pub(in super::super) async fn letters(&self) -> Vec<DeadLetter> {
         let page = self.spool().dead(DeadQuery::all(None, 10_000)).await.unwrap();
         assert_eq!(page.next, None);
         page.letters
     }
 
-    pub(super) async fn stats(&self) -> SpoolStats {
+    pub(in super::super) async fn stats(&self) -> SpoolStats {
         let stats = self.spool().stats().await.unwrap();
         let flow = stats.flow;
         let waiting: u64 =
@@ -204,7 +204,7 @@ fn number(path: &Path) -> u64 {
 }
 
 /// The lines that are logged by this thread while `work` runs.
-pub(super) fn said(work: impl FnOnce()) -> String {
+pub(in super::super) fn said(work: impl FnOnce()) -> String {
     struct Paper(Arc<Mutex<Vec<u8>>>);
     impl io::Write for Paper {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -225,7 +225,7 @@ pub(super) fn said(work: impl FnOnce()) -> String {
 }
 
 /// Copies a directory and what is below it.
-pub(super) fn copy(from: &Path, to: &Path) {
+pub(in super::super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -1,0 +1,527 @@
+//! Reads everything once: what each log holds, what each destination is owed, what is damaged.
+
+use std::sync::Arc;
+
+use super::super::acks::{self, BLOCK, BLOCK_BITS, Note, Sealed};
+use super::super::damage::{self, QUARANTINE};
+use super::super::format::{self, Found};
+use super::super::noted;
+use super::super::segment::{DATA_START, Head, Segment, SegmentId};
+use super::super::state::State;
+use super::super::walk::{self, Expected, Extent, Readable};
+use super::super::{LogKind, open};
+use super::{Finding, Look, Progress, Wrong, keys, read_whole};
+use crate::clock::Timestamp;
+use crate::event::DestinationName;
+use crate::spool::StoreFault;
+
+/// Bytes behind the records that are read at once.
+const PIECE: usize = 256 << 10;
+/// Sizes of files that are prepared are whole pages.
+const PAGE: u64 = 4096;
+
+/// What a directory holds.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The format of the directory, if it says so.
+    pub format: Option<u32>,
+    /// The three logs.
+    pub logs: Vec<LogSum>,
+    /// One entry for each destination that is owed something or has dead letters, by name.
+    pub destinations: Vec<DestinationSum>,
+    /// Files kept for the next segments.
+    pub spares: Files,
+    /// Dedupe keys.
+    pub keys: Files,
+    /// Keys that were read; nothing when they were not checked.
+    pub key_rows: Option<u64>,
+    /// What was set aside as damaged.
+    pub quarantine: Files,
+    /// What is wrong, in the order of the logs and their files.
+    pub findings: Vec<Finding>,
+}
+
+impl Survey {
+    /// Pieces that are damaged.
+    pub fn damages(&self) -> impl Iterator<Item = &Finding> {
+        self.findings.iter().filter(|finding| finding.wrong.is_damage())
+    }
+
+    /// Whether nothing is damaged.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.damages().next().is_none()
+    }
+}
+
+/// Some files and their bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many.
+    pub files: u64,
+    /// Their sizes together.
+    pub bytes: u64,
+}
+
+impl Files {
+    pub(super) const fn add(&mut self, bytes: u64) {
+        self.files += 1;
+        self.bytes += bytes;
+    }
+}
+
+/// What one log holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSum {
+    /// Its directory.
+    pub name: &'static str,
+    /// Its segments.
+    pub segments: Files,
+    /// Records that pass.
+    pub records: u64,
+    /// Deliveries of them that are not settled.
+    pub unsettled: u64,
+}
+
+/// What one destination is owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationSum {
+    /// The destination.
+    pub name: DestinationName,
+    /// Waiting for a first attempt, as far as the disk knows.
+    pub pending: u64,
+    /// Waiting for another.
+    pub retrying: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest that is pending or retrying was accepted.
+    pub oldest: Option<Timestamp>,
+}
+
+impl Look {
+    /// Reads the whole directory.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when it cannot be read. What is damaged is no error.
+    pub fn survey(&self, progress: Progress<'_>) -> Result<Survey, StoreFault> {
+        let (read, mut survey) = self.read(progress)?;
+        survey.destinations = destinations(&read)?;
+        survey.logs = LogKind::ALL.map(|log| read.sum(log)).into();
+        self.beside(&mut survey)?;
+        Ok(survey)
+    }
+
+    /// Reads the logs: what is there, what is settled, what is damaged.
+    pub(super) fn read(&self, progress: Progress<'_>) -> Result<(Read, Survey), StoreFault> {
+        let mut survey = Survey { format: self.format, ..Survey::default() };
+        if self.format.is_none() && format::read(&self.disk)? != Found::None {
+            survey.findings.push(at_start("FORMAT", Wrong::Format));
+        }
+        let mut read = Read { state: State::default(), lost: [0; 3] };
+        let mut loaded = Vec::new();
+        let mut total = 0;
+        for log in LogKind::ALL {
+            let segments = self.load(log, &mut read.state, &mut survey)?;
+            total += segments.iter().map(|of| of.segment.size).sum::<u64>();
+            loaded.push(segments);
+        }
+        let note = self.note(loaded.iter().any(|of| !of.is_empty()), &mut survey)?;
+        let mut done = 0;
+        progress(done, total);
+        let mut priors = Vec::new();
+        for (log, segments) in LogKind::ALL.into_iter().zip(loaded) {
+            let ids: Vec<SegmentId> = segments.iter().map(|of| of.segment.head.id()).collect();
+            self.orphans(log, &ids, note, &mut survey)?;
+            for (at, loaded) in segments.into_iter().enumerate() {
+                let next_first = ids.get(at + 1).map(|id| id.first);
+                let segment = self.enter(loaded, next_first, note, &mut read, &mut survey)?;
+                walk::visit(&Readable::of(&segment), |view, _| {
+                    priors.extend(view.prior());
+                    Ok(())
+                })?;
+                done += segment.size;
+                progress(done, total);
+                let track = read.state.track_mut(log);
+                track.segments.insert(segment.head.id(), segment);
+            }
+        }
+        for prior in priors {
+            read.state.set(prior);
+        }
+        Ok((read, survey))
+    }
+
+    /// The segments of a log in order; what cannot be read is among the findings.
+    fn load(
+        &self,
+        log: LogKind,
+        state: &mut State,
+        survey: &mut Survey,
+    ) -> Result<Vec<Loaded>, StoreFault> {
+        for (name, size) in self.list(log.dir())? {
+            let path = std::path::Path::new(&name);
+            let known =
+                path.file_stem().is_some_and(|stem| stem.to_string_lossy().parse::<u64>().is_ok());
+            match path.extension().and_then(|ext| ext.to_str()) {
+                Some("spare") if known => survey.spares.add(size),
+                Some("seg" | "ack") if known => {}
+                Some(_) | None => {
+                    survey.findings.push(at_start(format!("{}/{name}", log.dir()), Wrong::Stray));
+                }
+            }
+        }
+        let mut loaded = Vec::new();
+        for (number, size) in self.numbered(log, ".seg")? {
+            let name = format!("{}/{number}.seg", log.dir());
+            let file = self.disk.open(&name)?;
+            let is_ours = |head: &Head| head.log == log && head.number == number;
+            let copies = Head::read_both(&file)?.map(|head| head.filter(is_ours));
+            for (index, _) in copies.iter().enumerate().filter(|(_, copy)| copy.is_none()) {
+                if copies.iter().any(Option::is_some) {
+                    let (offset, bytes) = (index as u64 * DATA_START / 2, DATA_START / 2);
+                    let wrong = Wrong::HeaderCopy;
+                    let file = name.clone();
+                    survey.findings.push(Finding { file, offset, bytes, sequences: 0..0, wrong });
+                }
+            }
+            let Some(head) = copies.into_iter().flatten().next() else {
+                let sequences = self.told(log, number)?.map_or(0..0, |note| {
+                    note.first..note.first + note.sealed.map_or(0, |sealed| sealed.records)
+                });
+                let wrong = Wrong::Header;
+                survey.findings.push(Finding {
+                    file: name,
+                    offset: 0,
+                    bytes: size,
+                    sequences,
+                    wrong,
+                });
+                continue;
+            };
+            let lines: Vec<usize> = head.names.iter().map(|name| state.line(name)).collect();
+            let segment = Segment::new(head, lines, Arc::new(file), size);
+            loaded.push(self.load_ack(segment)?);
+        }
+        loaded.sort_by_key(|of| of.segment.head.id());
+        Ok(loaded)
+    }
+
+    /// What the acknowledgements of a segment say about it.
+    pub(super) fn told(&self, log: LogKind, number: u64) -> Result<Option<Note>, StoreFault> {
+        let name = format!("{}/{number}.ack", log.dir());
+        if !self.disk.path(&name).is_file() {
+            return Ok(None);
+        }
+        Ok(Note::decode(&self.disk.open(&name)?.read(0, BLOCK)?))
+    }
+
+    fn load_ack(&self, segment: Segment) -> Result<Loaded, StoreFault> {
+        let name = segment.head.ack_path();
+        let mut loaded = Loaded { segment, sealed: None, blocks: Vec::new(), ack: Ack::Missing };
+        if !self.disk.path(&name).is_file() {
+            return Ok(loaded);
+        }
+        let mut bytes = self.whole(&name)?;
+        match Note::decode(&bytes).filter(|note| note.is_of(&loaded.segment.head)) {
+            Some(note) => {
+                loaded.sealed = note.sealed.filter(|sealed| sealed.end >= DATA_START);
+                loaded.blocks = bytes.split_off(BLOCK.min(bytes.len()));
+                loaded.ack = Ack::Whole;
+            }
+            // Made, but not written before a stop.
+            None if bytes.iter().all(|byte| *byte == 0) => {}
+            None => loaded.ack = Ack::Damaged(bytes.len() as u64),
+        }
+        Ok(loaded)
+    }
+
+    /// Walks through one segment, and takes over what is settled of it.
+    fn enter(
+        &self,
+        loaded: Loaded,
+        next_first: Option<u64>,
+        note: noted::Note,
+        read: &mut Read,
+        survey: &mut Survey,
+    ) -> Result<Segment, StoreFault> {
+        let Loaded { mut segment, sealed, blocks, ack } = loaded;
+        let log = segment.head.log;
+        let (synced, settled) = (note.synced[log.index()], note.settled[log.index()]);
+        let extent = walk::walk(&segment, &Expected { sealed, next_first, synced })?;
+        let records = extent.owed.len() as u64;
+        segment.bits.extend(records);
+        segment.end = extent.end;
+        segment.sealed = sealed.is_some() || next_first.is_some();
+        for index in 0..segment.bits.blocks() {
+            let block = blocks.get(index * BLOCK..(index + 1) * BLOCK).unwrap_or_default();
+            segment.bits.load(index, block, segment.seed);
+        }
+        segment.bits.recount();
+        look_at_acks(
+            &segment,
+            &blocks,
+            ack,
+            (settled + 1).min(segment.head.first + records),
+            survey,
+        );
+        for gap in &extent.gaps {
+            let lost = segment.unsettled(gap.seqs.clone());
+            let aside = damage::aside(log, segment.head.number, gap.from);
+            let wrong = match lost.iter().map(|run| run.end - run.start).sum() {
+                0 if self.disk.path(&aside).is_file() => Wrong::SetAside,
+                owed => Wrong::Records { owed },
+            };
+            read.lost[log.index()] += gap.seqs.end - gap.seqs.start;
+            survey.findings.push(Finding {
+                file: segment.head.path(),
+                offset: gap.from,
+                bytes: gap.to.saturating_sub(gap.from),
+                sequences: gap.seqs.clone(),
+                wrong,
+            });
+        }
+        for (index, owed) in (0..).zip(&extent.owed) {
+            for slot in (0..segment.head.names.len() as u8).filter(|slot| owed >> slot & 1 == 0) {
+                segment.bits.set(index, slot);
+            }
+        }
+        if let Some((offset, bytes)) = tail(&segment, &extent)? {
+            let file = segment.head.path();
+            let wrong = Wrong::TornTail;
+            survey.findings.push(Finding { file, offset, bytes, sequences: 0..0, wrong });
+        }
+        Ok(segment)
+    }
+
+    /// Acknowledgements whose segment is gone, unless all of it was settled.
+    fn orphans(
+        &self,
+        log: LogKind,
+        ids: &[SegmentId],
+        note: noted::Note,
+        survey: &mut Survey,
+    ) -> Result<(), StoreFault> {
+        for (number, size) in self.numbered(log, ".ack")? {
+            let name = format!("{}/{number}.seg", log.dir());
+            if ids.iter().any(|id| id.number == number) || self.disk.path(&name).is_file() {
+                continue;
+            }
+            let bytes = self.whole(&format!("{}/{number}.ack", log.dir()))?;
+            let known = Note::decode(&bytes).and_then(|told| {
+                let id = SegmentId { first: told.first, number: told.number };
+                let behind = ids.iter().find(|of| **of > id).map(|of| of.first);
+                let synced = note.synced[log.index()] + 1;
+                let next = match told.sealed {
+                    Some(sealed) => told.first + sealed.records,
+                    None => behind.unwrap_or(synced),
+                };
+                (told.first <= next).then_some((told, told.first..next))
+            });
+            let sequences = known.as_ref().map_or(0..0, |(_, seqs)| seqs.clone());
+            let owed = known.map(|(told, seqs)| super::super::recover::owed(&told, seqs, &bytes));
+            if owed.is_none_or(|owed| !owed.is_empty()) {
+                let wrong = Wrong::Vanished;
+                survey.findings.push(Finding {
+                    file: name,
+                    offset: 0,
+                    bytes: size,
+                    sequences,
+                    wrong,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How far the logs are synced, by the note beside them.
+    fn note(&self, has_segments: bool, survey: &mut Survey) -> Result<noted::Note, StoreFault> {
+        if !self.disk.path(noted::FILE).is_file() {
+            if has_segments {
+                survey.findings.push(at_start(noted::FILE, Wrong::Note));
+            }
+            return Ok(noted::Note::default());
+        }
+        let file = self.disk.open(noted::FILE)?;
+        let bytes = read_whole(&file)?;
+        let blocks = noted::blocks(&bytes);
+        for (index, block) in (0_u64..).zip(&blocks) {
+            if block.is_none() {
+                let (offset, bytes) = (index * BLOCK as u64, BLOCK as u64);
+                let (file, wrong) = (noted::FILE.to_owned(), Wrong::Note);
+                survey.findings.push(Finding { file, offset, bytes, sequences: 0..0, wrong });
+            }
+        }
+        Ok(noted::newest(&bytes))
+    }
+
+    /// What lies beside the logs.
+    fn beside(&self, survey: &mut Survey) -> Result<(), StoreFault> {
+        for (_, size) in self.list(QUARANTINE)? {
+            survey.quarantine.add(size);
+        }
+        let (files, rows) = keys::look(&self.disk.path(open::KEYS));
+        survey.keys = files;
+        match rows {
+            Ok(rows) => survey.key_rows = rows,
+            Err(wrong) => survey.findings.push(at_start(open::KEYS, wrong)),
+        }
+        Ok(())
+    }
+}
+
+/// The logs as they were read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) state: State,
+    /// Records of each log that do not pass.
+    lost: [u64; 3],
+}
+
+impl Read {
+    fn sum(&self, log: LogKind) -> LogSum {
+        let mut sum =
+            LogSum { name: log.dir(), segments: Files::default(), records: 0, unsettled: 0 };
+        for segment in self.state.track(log).segments.values() {
+            sum.segments.add(segment.size);
+            sum.records += segment.bits.len();
+            sum.unsettled += segment.bits.unset();
+        }
+        sum.records = sum.records.saturating_sub(self.lost[log.index()]);
+        sum
+    }
+}
+
+/// A segment whose header was read.
+struct Loaded {
+    segment: Segment,
+    sealed: Option<Sealed>,
+    /// Its `.ack`, behind the note.
+    blocks: Vec<u8>,
+    ack: Ack,
+}
+
+/// How the acknowledgements of a segment were found.
+#[derive(Clone, Copy)]
+enum Ack {
+    Missing,
+    Whole,
+    /// The note at their head does not pass; so many bytes.
+    Damaged(u64),
+}
+
+/// A finding about a whole file or directory.
+fn at_start(file: impl Into<String>, wrong: Wrong) -> Finding {
+    Finding { file: file.into(), offset: 0, bytes: 0, sequences: 0..0, wrong }
+}
+
+/// Tells of acknowledgements that are damaged: those that were synced for certain, and others that
+/// hold something else. `certain` is the sequence behind the last whose bits must be there.
+fn look_at_acks(segment: &Segment, blocks: &[u8], ack: Ack, certain: u64, survey: &mut Survey) {
+    let first = segment.head.first;
+    let slots = segment.head.names.len();
+    let needed = certain.saturating_sub(first).div_ceil(BLOCK_BITS) as usize * slots;
+    let mut tell = |offset, bytes, sequences| {
+        let (file, wrong) = (segment.head.ack_path(), Wrong::Acknowledgements);
+        survey.findings.push(Finding { file, offset, bytes, sequences, wrong });
+    };
+    match ack {
+        Ack::Missing if needed > 0 => return tell(0, 0, first..certain),
+        Ack::Missing => return,
+        Ack::Damaged(bytes) => return tell(0, bytes, first..segment.next_seq()),
+        Ack::Whole => {}
+    }
+    for index in 0..needed.max(blocks.len().div_ceil(BLOCK)) {
+        let block = blocks.get(index * BLOCK..(index + 1) * BLOCK);
+        let is_whole = block.is_some_and(|block| acks::is_whole(block, index, segment.seed));
+        let is_blank = || block.is_some_and(|block| block.iter().all(|byte| *byte == 0));
+        if is_whole || (index >= needed && is_blank()) {
+            continue;
+        }
+        let group = (index / slots.max(1)) as u64 * BLOCK_BITS;
+        let from = (first + group).min(segment.next_seq());
+        let to = (from + BLOCK_BITS).min(segment.next_seq());
+        tell(acks::block_offset(index), BLOCK as u64, from..to);
+    }
+}
+
+/// Where bytes stand behind the records that no relay wrote, or none finished writing.
+fn tail(segment: &Segment, extent: &Extent) -> Result<Option<(u64, u64)>, StoreFault> {
+    let (end, size) = (extent.end, segment.size);
+    if segment.sealed {
+        return Ok(None);
+    }
+    if extent.torn {
+        return Ok(Some((end, size.saturating_sub(end))));
+    }
+    if segment.head.fresh {
+        let Some(first) = first_byte(segment, end, size)? else {
+            // Zeros that are missing were cut off.
+            return Ok((size < end).then_some((size, 0)));
+        };
+        return Ok(Some((first, size - first)));
+    }
+    // A file that was used before holds old records there; but its size is whole pages.
+    let is_odd = size != end && !size.is_multiple_of(PAGE);
+    Ok(is_odd.then_some((size / PAGE * PAGE, size % PAGE)))
+}
+
+/// The first byte from `at` to `size` that is not zero.
+fn first_byte(segment: &Segment, mut at: u64, size: u64) -> Result<Option<u64>, StoreFault> {
+    while at < size {
+        let len = usize::try_from(size - at).unwrap_or(PIECE).min(PIECE);
+        let piece = segment.file.read(at, len)?;
+        if let Some(index) = piece.iter().position(|byte| *byte != 0) {
+            return Ok(Some(at + index as u64));
+        }
+        if piece.is_empty() {
+            break;
+        }
+        at += piece.len() as u64;
+    }
+    Ok(None)
+}
+
+/// What each destination is owed.
+fn destinations(read: &Read) -> Result<Vec<DestinationSum>, StoreFault> {
+    let mut sums: Vec<DestinationSum> = read
+        .state
+        .lines
+        .iter()
+        .map(|line| DestinationSum {
+            name: line.name.clone(),
+            pending: 0,
+            retrying: 0,
+            dead: 0,
+            oldest: None,
+        })
+        .collect();
+    for log in LogKind::ALL {
+        for segment in read.state.track(log).segments.values() {
+            if segment.bits.unset() == 0 {
+                continue;
+            }
+            let first = segment.head.first;
+            walk::visit(&Readable::of(segment), |view, _| {
+                for (slot, line) in (0..).zip(&segment.lines) {
+                    if segment.bits.is_set(view.seq() - first, slot) {
+                        continue;
+                    }
+                    let sum = &mut sums[*line];
+                    match log {
+                        LogKind::Accepted => sum.pending += 1,
+                        LogKind::Parked => sum.retrying += 1,
+                        LogKind::Dead => sum.dead += 1,
+                    }
+                    if log != LogKind::Dead {
+                        let at = view.accepted_at();
+                        sum.oldest = Some(sum.oldest.map_or(at, |oldest| oldest.min(at)));
+                    }
+                }
+                Ok(())
+            })?;
+        }
+    }
+    sums.retain(|sum| sum.pending + sum.retrying + sum.dead > 0);
+    sums.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(sums)
+}
