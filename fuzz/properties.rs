@@ -118,6 +118,7 @@ pub(crate) fn end(request: &Request) -> &'static str {
         Err(Reject::Syntax(JsonFault::DuplicateKey { .. })) => "duplicate key",
         Err(Reject::Pairs(PairsFault::RepeatedKey(_))) => "repeated key",
         Err(Reject::Pairs(PairsFault::NotUtf8(_))) => "not UTF-8",
+        Err(Reject::TooLarge { .. }) => "too large",
         Err(Reject::Invalid(_)) => "invalid",
         Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
     }
@@ -197,7 +198,7 @@ pub(crate) fn forward(request: &Request) {
             assert_eq!(admitted.event.event.target, received.target);
             match request.media {
                 _ if body.is_empty() => assert!(sent.is_empty() && !request.is_order),
-                Media::Json => assert_eq!(sent, body),
+                Media::Json | Media::Lines => assert_eq!(sent, body),
                 Media::Form => assert_eq!(members(sent), pairs(body)),
             }
             // Another parser of JSON sees one document there too, and no repeated key.
@@ -220,7 +221,7 @@ pub(crate) fn forward(request: &Request) {
                 }
             }
         }
-        Err(Reject::Syntax(_) | Reject::Invalid(_)) => {}
+        Err(Reject::Syntax(_) | Reject::TooLarge { .. } | Reject::Invalid(_)) => {}
         Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
     }
 }

@@ -3,6 +3,8 @@
 //! Repeated keys and deep nesting are refused on the way, so that what is validated and what is
 //! forwarded can never be two documents. Numbers are IEEE doubles, as in the upstream's validator.
 
+pub mod items;
+
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -114,6 +116,18 @@ pub fn parse(text: &[u8], depth_max: usize) -> Result<Node<'_>, JsonFault> {
 #[must_use]
 pub fn without_bom(text: &[u8]) -> &[u8] {
     text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
+}
+
+/// The bytes behind every byte-order mark in front, of which a chain of programs may put one each.
+#[must_use]
+pub fn without_boms(mut text: &[u8]) -> &[u8] {
+    loop {
+        let rest = without_bom(text);
+        if rest.len() == text.len() {
+            return text;
+        }
+        text = rest;
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -208,12 +208,17 @@ impl Tally {
         self.open -= count;
         self.account.book(outcome as usize, count);
     }
+
+    /// Books all that are open.
+    pub fn book_rest(&mut self, outcome: Outcome) {
+        self.book_many(outcome, self.open);
+    }
 }
 
 impl Drop for Tally {
     fn drop(&mut self) {
         if self.open > 0 {
-            self.book_many(Outcome::Abandoned, self.open);
+            self.book_rest(Outcome::Abandoned);
         }
     }
 }

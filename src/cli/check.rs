@@ -34,8 +34,10 @@ fn describe(plan: &Plan) -> String {
     let mut lines = vec![
         format!("public   http://{}", server.listen),
         format!(
-            "         bodies to {}, {} requests and {} connections at once",
+            "         events to {}, {} of them in bodies to {}, {} requests and {} connections at once",
             show_bytes(server.requests.body.bytes_max as u64),
+            server.requests.body.items_max,
+            show_bytes(server.requests.body.many_bytes_max as u64),
             server.requests.requests_max,
             server.connections.connections_max
         ),

@@ -143,13 +143,22 @@ fn strangers(
 fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Strangers)> {
     let listen = address(&reader);
     let strangers = strangers(&reader, listen, has_clients);
-    let body_bytes_max = reader.bytes("body_max").and_then(|bytes| {
-        let fits = (1..=256 << 20).contains(&bytes);
+    let size = |key, least: u64, most: u64, words| {
+        let bytes = reader.bytes(key)?;
+        let fits = (least..=most).contains(&bytes);
         if !fits {
-            reader.fault("body_max", "is out of range", r#"write "1 B" to "256 MiB""#);
+            reader.fault(key, "is out of range", words);
         }
         usize::try_from(bytes).ok().filter(|_| fits)
-    });
+    };
+    let body_bytes_max = size("body_max", 1, 256 << 20, r#"write "1 B" to "256 MiB""#);
+    let many_bytes_max = size("many_max", 1, 256 << 20, r#"write "1 B" to "256 MiB""#);
+    if let (Some(one), Some(many)) = (body_bytes_max, many_bytes_max)
+        && many < one
+    {
+        reader.fault("many_max", "is less than server.body_max", "write no less");
+    }
+    let items_max = reader.count("items_max", 1, 1_000_000);
     let inflate_ratio_max = reader.count("inflate_ratio_max", 1, 100_000);
     let body_within = reader.span("body_within");
     let head_within = reader.span("head_within");
@@ -169,6 +178,9 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Strangers)> 
         requests: http::receive::Limits {
             body: http::body::Limits {
                 bytes_max: body_bytes_max?,
+                many_bytes_max: many_bytes_max?,
+                items_max: items_max?,
+                depth_max: depth_max?,
                 within: body_within?,
                 inflate_ratio_max: inflate_ratio_max?,
             },

@@ -147,6 +147,20 @@ impl<'a> Reader<'a> {
         fits.and_then(|number| usize::try_from(number).ok())
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&self, key: &'static str) -> Option<bool> {
+        let item = self.item(key)?;
+        match &item.value {
+            Value::Bool(flag) => return Some(*flag),
+            Value::Loose(text) if text == "true" => return Some(true),
+            Value::Loose(text) if text == "false" => return Some(false),
+            Value::String(_) | Value::Loose(_) | Value::Integer(_) | Value::Array(_) => {}
+            Value::Table(_) | Value::Other(_) => {}
+        }
+        self.wants(key, "true or false", item);
+        None
+    }
+
     /// A list of texts.
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<&'a str>> {
         let item = self.item(key)?;

@@ -12,7 +12,7 @@ use super::multi_site;
 use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::schema::Schema;
-use crate::source::{Answer, Decode, DedupeRule, Selector, Settings};
+use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes};
 
 /// The schema files that the program carries.
 const SHIPPED: [(&str, &str); 4] = [
@@ -75,6 +75,7 @@ pub(super) fn read(
     let kind = required(reader, "kind", reader.choice("kind", &kinds));
     let path = required(reader, "path", path(reader));
     let decode = decode(reader);
+    let takes = takes(reader, decode);
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let dedupe = dedupe(reader);
@@ -89,6 +90,7 @@ pub(super) fn read(
         kind: kind?,
         path: path?,
         decode,
+        takes,
         schema: schema?.schema,
         multi_site,
         dedupe,
@@ -133,6 +135,19 @@ fn decode(reader: &Reader<'_>) -> Decode {
     }
     inner.finish();
     decode.unwrap_or(Decode::Json)
+}
+
+/// Whether a request may bring many items.
+fn takes(reader: &Reader<'_>, decode: Decode) -> Takes {
+    match (reader.flag("many"), decode) {
+        (Some(true), Decode::Json) => Takes::Many,
+        (Some(true), Decode::Beacon) => {
+            let remedy = r#"write decode = { POST = "json" }, or many = false"#;
+            reader.fault("many", "needs bodies of JSON alone", remedy);
+            Takes::One
+        }
+        (Some(false) | None, _) => Takes::One,
+    }
 }
 
 /// The schema of a file beside the configuration, or else of the program's own.

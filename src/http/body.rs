@@ -12,16 +12,24 @@ use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 
 use super::problem::{Code, Problem};
+use crate::json::items::{self, Bounds};
 use crate::source::coding::{Coding, Codings};
 use crate::source::inflate::{InflateFault, inflate};
+use crate::source::items::{Items, split};
 use crate::source::media::Media;
-use crate::source::{Decode, Raw};
+use crate::source::{Decode, Raw, Source, Takes};
 
 /// What one body may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes, as it came and inflated.
+    /// Bytes of one event, as it came and inflated.
     pub bytes_max: usize,
+    /// Bytes of a body with many, likewise.
+    pub many_bytes_max: usize,
+    /// Items of one body.
+    pub items_max: usize,
+    /// Levels of nesting in one event.
+    pub depth_max: usize,
     /// Longest wait for a whole body.
     pub within: Duration,
     /// How many times its size a coded body may inflate to, beyond [`FREE_BYTES`].
@@ -36,9 +44,23 @@ pub const FREE_BYTES: usize = 64 << 10;
 const INLINE_BYTES: usize = 64 << 10;
 
 impl Limits {
-    /// Bytes that a body of `came` coded bytes may inflate to.
-    fn inflated_max(&self, came: usize) -> usize {
-        came.saturating_mul(self.inflate_ratio_max).max(FREE_BYTES).min(self.bytes_max)
+    /// Bytes that a body of `came` coded bytes may inflate to, at most `most`.
+    fn inflated_max(&self, came: usize, most: usize) -> usize {
+        came.saturating_mul(self.inflate_ratio_max).max(FREE_BYTES).min(most)
+    }
+
+    /// Bytes of a body with as many items.
+    const fn of(&self, takes: Takes) -> usize {
+        match takes {
+            Takes::One => self.bytes_max,
+            Takes::Many => self.many_bytes_max,
+        }
+    }
+
+    /// What a list may be, itself a level above its items.
+    pub(super) const fn bounds(&self) -> Bounds {
+        let depth_max = self.depth_max;
+        Bounds { items_max: self.items_max, item_bytes_max: self.bytes_max, depth_max }
     }
 }
 
@@ -48,34 +70,44 @@ pub(super) struct Came {
     bytes: Bytes,
     codings: Codings,
     media: Media,
+    takes: Takes,
 }
 
 /// Reads bodies and inflates them.
 #[derive(Debug)]
 pub(super) struct Reader {
     limits: Limits,
-    /// Bodies being inflated on threads of their own: no more than there are processors.
-    inflating: Arc<Semaphore>,
+    /// Bodies being worked on by threads of their own: no more than there are processors.
+    turns: Arc<Semaphore>,
 }
 
 impl Reader {
     pub(super) fn new(limits: Limits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { limits, inflating: Arc::new(Semaphore::new(processors)) }
+        Self { limits, turns: Arc::new(Semaphore::new(processors)) }
     }
 
-    /// Reads a body that `decode` can take, within the limits of size and time.
+    /// Reads a body that `source` can take, within the limits of size and time; a list only when
+    /// it `takes` many.
     pub(super) async fn read(
         &self,
-        decode: Decode,
+        source: &Source,
+        takes: Takes,
         parts: &Parts,
         body: Body,
     ) -> Result<Came, Problem> {
         let media = Media::of(lines(&parts.headers, CONTENT_TYPE));
-        let Some(media) = media.filter(|media| decode.takes(*media)) else {
-            let detail = match decode {
-                Decode::Json => "send the body as application/json",
-                Decode::Beacon => {
+        let is_taken = |media: &Media| match (takes, media) {
+            (Takes::One, Media::Lines) => false,
+            (Takes::One | Takes::Many, media) => source.takes(*media),
+        };
+        let Some(media) = media.filter(is_taken) else {
+            let detail = match (source.settings().decode, takes) {
+                (Decode::Json, Takes::One) => "send the body as application/json",
+                (Decode::Json, Takes::Many) => {
+                    "send the body as application/json or application/x-ndjson"
+                }
+                (Decode::Beacon, Takes::One | Takes::Many) => {
                     "send the body as application/json or application/x-www-form-urlencoded"
                 }
             };
@@ -87,8 +119,12 @@ impl Reader {
             return Err(Problem::new(Code::UnsupportedMediaType, detail).accepting(known));
         };
         let within = self.limits.within;
-        match tokio::time::timeout(within, collect(body, self.limits.bytes_max)).await {
-            Ok(bytes) => Ok(Came { bytes: bytes?, codings, media }),
+        let mut most = Most { bytes: self.limits.of(takes), of_one: None };
+        if codings.is_identity() && media != Media::Lines {
+            most.of_one = Some(self.limits.bytes_max);
+        }
+        match tokio::time::timeout(within, collect(body, most)).await {
+            Ok(bytes) => Ok(Came { bytes: bytes?, codings, media, takes }),
             Err(_elapsed) => {
                 let detail = format!("the body did not come within {} s", within.as_secs_f32());
                 Err(Problem::new(Code::BodyTimeout, detail))
@@ -98,11 +134,11 @@ impl Reader {
 
     /// Undoes the content codings of what came, waiting at most `within` for a processor.
     pub(super) async fn inflate(&self, came: Came, within: Duration) -> Result<Raw, Problem> {
-        let Came { bytes, codings, media } = came;
+        let Came { bytes, codings, media, takes } = came;
         if codings.is_identity() {
             return Ok(Raw { body: bytes, media });
         }
-        let most = self.limits.inflated_max(bytes.len());
+        let most = self.limits.inflated_max(bytes.len(), self.limits.of(takes));
         let inline = (bytes.len() <= INLINE_BYTES)
             .then(|| inflate(codings, &bytes, most.min(INLINE_BYTES)))
             // Over the smaller limit says nothing about the larger one.
@@ -116,7 +152,7 @@ impl Reader {
         inflated.map(|body| Raw { body: body.into(), media }).map_err(Problem::from)
     }
 
-    /// Inflates on a thread of its own. Once begun it ends by itself, even if the caller leaves.
+    /// Inflates on a thread of its own.
     async fn inflate_aside(
         &self,
         codings: Codings,
@@ -124,18 +160,43 @@ impl Reader {
         most: usize,
         within: Duration,
     ) -> Result<Result<Vec<u8>, InflateFault>, Problem> {
-        let turn = Arc::clone(&self.inflating).acquire_owned();
+        self.aside(within, move || inflate(codings, &bytes, most)).await
+    }
+
+    /// Finds the items of a body, waiting at most `within` for a processor.
+    pub(super) async fn split(
+        &self,
+        raw: Raw,
+        takes: Takes,
+        within: Duration,
+    ) -> Result<Items, Problem> {
+        let bounds = self.limits.bounds();
+        let found = if takes == Takes::One || raw.body.len() <= INLINE_BYTES {
+            split(raw, takes, bounds)
+        } else {
+            self.aside(within, move || split(raw, takes, bounds)).await?
+        };
+        Ok(found?)
+    }
+
+    /// Does `work` on a thread of its own. Once begun it ends by itself, even if the caller leaves.
+    async fn aside<T: Send + 'static>(
+        &self,
+        within: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
         let Ok(Ok(turn)) = tokio::time::timeout(within, turn).await else {
-            let detail = "more bodies wait to be inflated than there are processors for";
+            let detail = "more large bodies are worked on than there are processors for";
             return Err(Problem::new(Code::Overloaded, detail));
         };
-        let inflating = tokio::task::spawn_blocking(move || {
-            let inflated = inflate(codings, &bytes, most);
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work();
             drop(turn);
-            inflated
+            done
         });
         let internal = |_| Problem::new(Code::Internal, "a bug in the relay: its log says more");
-        inflating.await.map_err(internal)
+        working.await.map_err(internal)
     }
 }
 
@@ -153,15 +214,29 @@ impl From<InflateFault> for Problem {
     }
 }
 
+/// Bytes that a body may have.
+#[derive(Clone, Copy)]
+struct Most {
+    bytes: usize,
+    /// When it turns out to be no list.
+    of_one: Option<usize>,
+}
+
+impl Most {
+    /// The bound that is known now that a body starts with `start`.
+    fn given(self, start: &[u8]) -> usize {
+        match self.of_one {
+            Some(of_one) if !items::may_be_list(start) => of_one,
+            Some(_) | None => self.bytes,
+        }
+    }
+}
+
 /// Gathers a body of at most `most` bytes. A body of one frame, which most are, is not copied.
-async fn collect(mut body: Body, most: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        let detail = format!("the body is over {most} bytes");
-        Problem::new(Code::BodyTooLarge, detail)
-    };
+async fn collect(mut body: Body, most: Most) -> Result<Bytes, Problem> {
     let declared = http_body::Body::size_hint(&body).lower();
-    if declared > most as u64 {
-        return Err(too_large());
+    if declared > most.bytes as u64 {
+        return Err(Problem::too_large(most.bytes));
     }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
@@ -169,8 +244,10 @@ async fn collect(mut body: Body, most: usize) -> Result<Bytes, Problem> {
             return Err(Problem::new(Code::MalformedJson, "the body broke off"));
         };
         let Ok(data) = frame.into_data() else { continue };
-        if first.len() + rest.len() + data.len() > most {
-            return Err(too_large());
+        let length = first.len() + rest.len() + data.len();
+        let most = most.given(if first.is_empty() { &data } else { &first });
+        if length > most || declared > most as u64 {
+            return Err(Problem::too_large(most));
         }
         if first.is_empty() {
             first = data;
@@ -193,14 +270,21 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: Limits =
-        Limits { bytes_max: 1 << 20, within: Duration::from_secs(1), inflate_ratio_max: 200 };
+    const LIMITS: Limits = Limits {
+        bytes_max: 1 << 20,
+        many_bytes_max: 1 << 21,
+        items_max: 10,
+        depth_max: 64,
+        within: Duration::from_secs(1),
+        inflate_ratio_max: 200,
+    };
 
     fn gzipped(bytes: &[u8]) -> Came {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
         let codings = Codings::of([&b"gzip"[..]]).unwrap();
-        Came { bytes: encoder.finish().unwrap().into(), codings, media: Media::Json }
+        let bytes = encoder.finish().unwrap().into();
+        Came { bytes, codings, media: Media::Json, takes: Takes::One }
     }
 
     #[test]
@@ -212,18 +296,17 @@ mod tests {
             (1 << 20, 1 << 20),
             (usize::MAX, 1 << 20),
         ] {
-            assert_eq!(LIMITS.inflated_max(came), most, "{came}");
+            assert_eq!(LIMITS.inflated_max(came, 1 << 20), most, "{came}");
         }
-        let small = Limits { bytes_max: 1000, ..LIMITS };
-        assert_eq!(small.inflated_max(100), 1000);
+        assert_eq!(LIMITS.inflated_max(100, 1000), 1000);
     }
 
     #[tokio::test]
     async fn large_bodies_take_turns_and_small_ones_wait_for_nobody() {
         let reader = Reader::new(LIMITS);
         let (small, large) = (vec![b' '; INLINE_BYTES], vec![b' '; INLINE_BYTES + 1]);
-        let all = u32::try_from(reader.inflating.available_permits()).unwrap();
-        let turns = Arc::clone(&reader.inflating).acquire_many_owned(all).await.unwrap();
+        let all = u32::try_from(reader.turns.available_permits()).unwrap();
+        let turns = Arc::clone(&reader.turns).acquire_many_owned(all).await.unwrap();
         let raw = reader.inflate(gzipped(&small), Duration::ZERO).await.unwrap();
         assert_eq!(raw.body, small);
         let told = reader.inflate(gzipped(&large), Duration::from_millis(1)).await;
@@ -232,6 +315,6 @@ mod tests {
         drop(turns);
         let raw = reader.inflate(gzipped(&large), Duration::from_secs(5)).await.unwrap();
         assert_eq!(raw.body, large);
-        assert_eq!(reader.inflating.available_permits(), all as usize, "its turn is given back");
+        assert_eq!(reader.turns.available_permits(), all as usize, "its turn is given back");
     }
 }

@@ -3,6 +3,8 @@
 //! Nothing above this room knows a server's types.
 
 pub mod admin;
+mod answer;
+mod asked;
 pub mod auth;
 pub mod body;
 pub mod listener;

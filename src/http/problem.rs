@@ -12,6 +12,8 @@ use http::{HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::json::JsonFault;
+use crate::schema::Violations;
+use crate::source::items::TooMany;
 use crate::source::{PairsFault, Reject};
 use crate::spool::AppendError;
 
@@ -51,6 +53,8 @@ pub enum Code {
     IdempotencyKeyReused,
     /// The body is over the limit.
     BodyTooLarge,
+    /// The request brings more items than the limit.
+    TooManyItems,
     /// The body is of a type or coding that is not taken here.
     UnsupportedMediaType,
     /// A bug of ours.
@@ -82,6 +86,7 @@ impl Code {
             Self::BodyTimeout => "body_timeout",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::BodyTooLarge => "body_too_large",
+            Self::TooManyItems => "too_many_items",
             Self::UnsupportedMediaType => "unsupported_media_type",
             Self::Internal => "internal",
             Self::SpoolFull => "spool_full",
@@ -104,7 +109,7 @@ impl Code {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::IdempotencyKeyReused => StatusCode::CONFLICT,
-            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge | Self::TooManyItems => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::SpoolFull | Self::StoreUnavailable | Self::Overloaded | Self::Draining => {
@@ -131,6 +136,7 @@ impl Code {
             | Self::BodyTimeout
             | Self::IdempotencyKeyReused
             | Self::BodyTooLarge
+            | Self::TooManyItems
             | Self::UnsupportedMediaType
             | Self::Internal => None,
         }
@@ -159,6 +165,30 @@ impl Problem {
     pub(super) fn publisher() -> Self {
         let detail = "this client may not speak for the publisher of `publisher_id`";
         Self::new(Code::PublisherNotAllowed, detail)
+    }
+
+    /// The problem of a refused item.
+    ///
+    /// # Errors
+    /// Its [`Violations`] when it breaks the schema, which is no problem but a 422.
+    pub(super) fn of(reject: Reject) -> Result<Self, Violations> {
+        match reject {
+            Reject::Syntax(fault) => Ok(fault.into()),
+            Reject::Pairs(fault) => Ok(fault.into()),
+            Reject::Publisher => Ok(Self::publisher()),
+            Reject::TooLarge { most } => Ok(Self::too_large(most)),
+            Reject::Invalid(violations) => Err(violations),
+        }
+    }
+
+    /// A body of more than `most` bytes.
+    pub(super) fn too_large(most: usize) -> Self {
+        Self::new(Code::BodyTooLarge, format!("the body is over {most} bytes"))
+    }
+
+    /// The same, said of one item of many.
+    pub(super) fn of_item(self, index: usize) -> Self {
+        Self { detail: format!("item {index}: {}", self.detail), ..self }
     }
 
     /// Names the content codings that would be taken. Only for a refusal on account of them: RFC
@@ -226,6 +256,12 @@ impl From<PairsFault> for Problem {
     }
 }
 
+impl From<TooMany> for Problem {
+    fn from(fault: TooMany) -> Self {
+        Self::new(Code::TooManyItems, fault.to_string())
+    }
+}
+
 impl From<AppendError> for Problem {
     fn from(error: AppendError) -> Self {
         let code = match &error {
@@ -248,13 +284,9 @@ impl From<AppendError> for Problem {
 
 impl IntoResponse for Reject {
     fn into_response(self) -> Response {
-        match self {
-            Self::Syntax(fault) => Problem::from(fault).into_response(),
-            Self::Pairs(fault) => Problem::from(fault).into_response(),
-            Self::Publisher => Problem::publisher().into_response(),
-            Self::Invalid(violations) => {
-                json_answer(StatusCode::UNPROCESSABLE_ENTITY, violations.to_json())
-            }
+        match Problem::of(self) {
+            Ok(problem) => problem.into_response(),
+            Err(violations) => json_answer(StatusCode::UNPROCESSABLE_ENTITY, violations.to_json()),
         }
     }
 }

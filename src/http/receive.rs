@@ -7,24 +7,20 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, Request, StatusCode};
+use http::{Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::answer;
+use super::asked::Asked;
 use super::auth::Guard;
 use super::body;
 use super::problem::{Code, Problem, json_answer};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::intake::{Accepted, Intake};
+use crate::intake::{self, Intake, Item, Taken};
 use crate::metrics::Metrics;
-use crate::schema::lint::Lint;
-use crate::source::{Raw, Received, Source};
-use crate::spool::Appended;
-
-/// Names a single event in its answer.
-const EVENT_ID: HeaderName = HeaderName::from_static("beacon-relay-event-id");
-/// Names the lints that fired on a single event.
-const WARNINGS: HeaderName = HeaderName::from_static("beacon-relay-warnings");
+use crate::source::items::Items;
+use crate::source::{Received, Source, Takes};
 
 /// What one request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +58,12 @@ impl Door {
     }
 
     /// Takes one request of `source` and answers it.
-    pub async fn receive(&self, source: &Source, request: Request<Body>) -> Response {
+    pub async fn receive(&self, source: &Arc<Source>, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let came = self.open(source, &parts, body).await;
+        let came = self.open(source, source.settings().takes, &parts, body).await;
         let since = Instant::now();
         let response = match came {
-            Ok((caller, came)) => self.accept(source, self.received(&parts, caller), came).await,
+            Ok((caller, came)) => self.accept(source, &parts, caller, came).await,
             Err(problem) => Err(problem),
         };
         let response = response.unwrap_or_else(|problem| {
@@ -82,8 +78,8 @@ impl Door {
     /// Answers what would become of one item of `source`, and stores nothing.
     pub async fn validate(&self, source: &Source, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let answer = match self.open(source, &parts, body).await {
-            Ok((caller, came)) => self.judge(source, self.received(&parts, caller), came).await,
+        let answer = match self.open(source, Takes::One, &parts, body).await {
+            Ok((caller, came)) => self.judge(source, &parts, caller, came).await,
             Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(IntoResponse::into_response)
@@ -93,22 +89,26 @@ impl Door {
     async fn open(
         &self,
         source: &Source,
+        takes: Takes,
         parts: &Parts,
         body: Body,
     ) -> Result<(Caller, body::Came), Problem> {
         let caller = self.guard.admit(source.settings(), parts)?;
-        let came = self.bodies.read(source.settings().decode, parts, body).await?;
+        let came = self.bodies.read(source, takes, parts, body).await?;
         Ok((caller, came))
     }
 
     async fn judge(
         &self,
         source: &Source,
-        received: Received,
+        parts: &Parts,
+        caller: Caller,
         came: body::Came,
     ) -> Result<Response, Problem> {
-        let (_slot, raw) = self.begin(source, came).await?;
-        Ok(match source.validate(&received, &raw) {
+        let _slot = self.slot()?;
+        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
+        let target = Bytes::copy_from_slice(target(parts).as_bytes());
+        Ok(match source.validate(&self.received(target, caller), &raw) {
             Ok(warnings) => {
                 let warnings = warnings.to_json();
                 let verdict = format!(r#"{{"valid":true,"errors":[],"warnings":{warnings}}}"#);
@@ -118,63 +118,67 @@ impl Door {
         })
     }
 
-    /// Takes a slot, to be held until the answer is ready, and undoes the body's codings.
-    async fn begin(
-        &self,
-        source: &Source,
-        came: body::Came,
-    ) -> Result<(SemaphorePermit<'_>, Raw), Problem> {
-        let slot = self.slots.try_acquire().map_err(|_| {
+    /// Takes a slot, to be held until the answer is ready.
+    fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
+        self.slots.try_acquire().map_err(|_| {
             let detail = "more requests are under way than the relay takes at once";
             Problem::new(Code::Overloaded, detail)
-        })?;
-        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
-        Ok((slot, raw))
+        })
     }
 
-    fn received(&self, parts: &Parts, caller: Caller) -> Received {
-        let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        Received { target: Bytes::copy_from_slice(target.as_bytes()), at: self.clock.now(), caller }
+    fn received(&self, target: Bytes, caller: Caller) -> Received {
+        Received { target, at: self.clock.now(), caller }
     }
 
     async fn accept(
         &self,
-        source: &Source,
-        received: Received,
+        source: &Arc<Source>,
+        parts: &Parts,
+        caller: Caller,
         came: body::Came,
     ) -> Result<Response, Problem> {
-        let (_slot, raw) = self.begin(source, came).await?;
-        match self.intake.accept(source, &received, &[raw]).await {
-            Ok(mut results) => match results.pop() {
-                Some(Ok(accepted)) => Ok(answer(source, accepted)),
-                Some(Err(reject)) => Ok(reject.into_response()),
+        let _slot = self.slot()?;
+        let settings = source.settings();
+        let raw = self.bodies.inflate(came, settings.answer_within).await?;
+        let (asked, target) = match settings.takes {
+            Takes::Many => Asked::take(target(parts)),
+            // The event URL is opaque: nothing in it is ours.
+            Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(target(parts).as_bytes())),
+        };
+        let items = self.bodies.split(raw, settings.takes, settings.answer_within).await?;
+        let received = Arc::new(self.received(target, caller));
+        let item = |raw| {
+            let (source, received) = (Arc::clone(source), Arc::clone(&received));
+            Item { source, received, raw }
+        };
+        let (is_one, items) = match items {
+            Items::One(raw) => (true, vec![raw.map(item)]),
+            Items::Many(raws) => (false, raws.into_iter().map(|raw| raw.map(item)).collect()),
+        };
+        let taken = self.intake.accept(intake::Request {
+            door: &settings.name,
+            items,
+            lane: asked.lane,
+            unity: if is_one { intake::Unity::Each } else { asked.unity },
+            answer_within: settings.answer_within,
+        });
+        match taken.await {
+            Ok(Taken::Each(mut results)) if is_one => match results.pop() {
+                Some(result) => Ok(answer::one(&settings.answer, result)),
                 None => Err(Problem::new(Code::Internal, "an item had no result")),
             },
+            Ok(Taken::Each(results)) => Ok(answer::many(results)),
+            Ok(Taken::Nothing(refused)) => Ok(answer::nothing(refused)),
             Err(error) => {
-                tracing::warn!(source = %source.settings().name, %error, "not stored");
+                tracing::warn!(source = %settings.name, %error, "not stored");
                 Ok(Problem::from(error).into_response())
             }
         }
     }
 }
 
-fn answer(source: &Source, accepted: Accepted) -> Response {
-    let Accepted { appended, warnings } = accepted;
-    let fixed = &source.settings().answer;
-    let mut response = json_answer(fixed.status, fixed.body.clone());
-    let id = match appended {
-        Appended::Stored(id) | Appended::Duplicate { of: id, .. } => id,
-    };
-    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
-        response.headers_mut().insert(EVENT_ID, id);
-    }
-    if !warnings.is_empty() {
-        let names: Vec<&str> = warnings.lints().map(Lint::as_str).collect();
-        if let Ok(names) = HeaderValue::try_from(names.join(", ")) {
-            response.headers_mut().insert(WARNINGS, names);
-        }
-    }
-    response
+fn target(parts: &Parts) -> &str {
+    parts.uri.path_and_query().map_or("/", |target| target.as_str())
 }
 
 impl std::fmt::Debug for Door {

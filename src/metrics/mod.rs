@@ -38,6 +38,7 @@ struct SourceMetrics {
     route: Arc<Route>,
     accept_seconds: Histogram,
     warnings: Words,
+    conflicts: Counter,
 }
 
 /// Counters of one route by status, made when first used.
@@ -111,7 +112,8 @@ impl Metrics {
             let seconds = made.histogram("accept_seconds", &[name.as_str()]);
             let route = route(name.as_str());
             let warnings = Words::new("warnings_total", name.as_str());
-            (name, SourceMetrics { route, accept_seconds: seconds, warnings })
+            let conflicts = made.counter("conflicts_total", &[name.as_str()]);
+            (name, SourceMetrics { route, accept_seconds: seconds, warnings, conflicts })
         });
         let sources = sources.collect();
         let destinations = destinations.into_iter().map(|name| {
@@ -172,10 +174,17 @@ impl Metrics {
         self.commit_events.record(records as f64);
     }
 
-    /// Counts one violation; `keyword` and `field` are the schema's words, never the body's.
-    pub fn violation(&self, source: &SourceName, keyword: &str, field: &str) {
+    /// Counts violations; `keyword` and `field` are the schema's words, never the body's.
+    pub fn violations(&self, source: &SourceName, keyword: &str, field: &str, count: u64) {
         let labels = [source.as_str(), keyword, field];
-        self.registry().counter("violations_total", &labels).increment(1);
+        self.registry().counter("violations_total", &labels).increment(count);
+    }
+
+    /// Counts one repeat that differs from the first.
+    pub fn conflict(&self, source: &SourceName) {
+        if let Some(known) = self.sources.get(source) {
+            known.conflicts.increment(1);
+        }
     }
 
     /// Counts one accepted event on which a lint fired, by the lint's name.
@@ -302,7 +311,7 @@ mod tests {
         let metrics = Metrics::new(&["openapi"], [till.clone()], [api.clone()]);
         metrics.source_answered(&till, 202, 0.002);
         metrics.answered("openapi", 200);
-        metrics.violation(&till, "required", "items/sku");
+        metrics.violations(&till, "required", "items/sku", 1);
         metrics.warning(&till, "sku_repeated");
         metrics.warning(&till, "sku_repeated");
         metrics.attempt(&metrics.destination(&api), "delivered");

@@ -93,6 +93,12 @@ pub const ALL: &[Described] = &[
         "Accepted events by the lint that fired on them.",
     ),
     metric(
+        "conflicts_total",
+        Form::Counter,
+        &["source"],
+        "Repeats that differ from the one accepted first, which stays.",
+    ),
+    metric(
         "accept_seconds",
         Form::Seconds,
         &["source"],

@@ -42,6 +42,9 @@ impl Words {
     }
 }
 
+/// How every [`Words::tail`] starts.
+pub(super) const TAIL_START: &str = ",\"schemaPath\":\"#";
+
 /// The part of an error between its `instancePath` and its `schemaPath`.
 pub(super) fn head(keyword: &str, message: &str, params: &str) -> Box<str> {
     let (keyword, message) = (quoted(keyword), quoted(message));

@@ -24,7 +24,7 @@ mod violations;
 
 pub use fault::{Fault, SchemaFault};
 pub use pattern::PATTERN_TEXT_MAX;
-pub use violations::{VIOLATIONS_MAX, Violation, Violations};
+pub use violations::{NAME_BYTES_MAX, VIOLATIONS_MAX, Violation, Violations};
 
 use crate::json::{self, Node};
 use compile::{Compiled, Draft};

@@ -44,7 +44,7 @@ pub const VIOLATIONS_MAX: usize = 65_536;
 /// The bytes of the body's own names, in paths and params, behind which no violation is kept.
 ///
 /// A long name above a long list would be written out once for each item.
-const NAME_BYTES_MAX: usize = 8 << 20;
+pub const NAME_BYTES_MAX: usize = 8 << 20;
 
 impl Violations {
     /// Whether the body breaks nothing.
@@ -69,19 +69,62 @@ impl Violations {
     pub fn to_json(&self) -> Bytes {
         let mut out = String::with_capacity(2 + 160 * self.found.len());
         out.push('[');
-        for (at, found) in self.found.iter().enumerate() {
-            out.push_str(if at == 0 { "{\"instancePath\":" } else { ",{\"instancePath\":" });
-            ajv::write_quoted(&mut out, &self.paths[found.path.clone()]);
+        self.write(&mut out);
+        out.push(']');
+        Bytes::from(out)
+    }
+
+    /// Appends the errors, each behind the comma that parts it from one before.
+    pub fn write(&self, out: &mut String) {
+        self.write_at(out, None);
+    }
+
+    /// The same as Ajv gives them for a list whose items must meet the schema, in which the body stood at `index`.
+    pub fn write_of_item(&self, out: &mut String, index: usize) {
+        self.write_at(out, Some(index));
+    }
+
+    fn write_at(&self, out: &mut String, index: Option<usize>) {
+        for found in &self.found {
+            if out.ends_with('}') {
+                out.push(',');
+            }
+            out.push_str("{\"instancePath\":");
+            let start = out.len();
+            ajv::write_quoted(out, &self.paths[found.path.clone()]);
+            if let Some(index) = index {
+                out.insert_str(start + 1, &format!("/{index}"));
+            }
             out.push_str(found.head.as_deref().unwrap_or(&found.words.head));
             if let Some(name) = &found.name {
                 out.push_str(",\"propertyName\":");
-                ajv::write_quoted(&mut out, name);
+                ajv::write_quoted(out, name);
             }
-            out.push_str(&found.words.tail);
+            match (index, found.words.tail.strip_prefix(ajv::TAIL_START)) {
+                (Some(_), Some(rest)) => {
+                    out.push_str(ajv::TAIL_START);
+                    out.push_str("/items");
+                    out.push_str(rest);
+                }
+                (None, _) | (_, None) => out.push_str(&found.words.tail),
+            }
             out.push('}');
         }
-        out.push(']');
-        Bytes::from(out)
+    }
+
+    /// Withdraws all but the first `count`, and of these all behind the first that makes the
+    /// body's own names in them more than `bytes`; the very first stays.
+    pub fn keep(&mut self, count: usize, bytes: usize) {
+        let within = self.found.iter().skip(1).take_while(|found| found.bytes <= bytes).count();
+        self.truncate(count.min(1 + within));
+        self.found.shrink_to_fit();
+        self.paths.shrink_to_fit();
+    }
+
+    /// Bytes of the body's own names in paths and params.
+    #[must_use]
+    pub fn name_bytes(&self) -> usize {
+        self.found.last().map_or(0, |last| last.bytes)
     }
 
     /// Adds a violation that another room found.
@@ -113,7 +156,7 @@ impl Violations {
         name: Option<&str>,
         write_path: impl FnOnce(&mut String),
     ) {
-        let bytes = self.found.last().map_or(0, |last| last.bytes);
+        let bytes = self.name_bytes();
         if self.found.len() == VIOLATIONS_MAX || bytes > NAME_BYTES_MAX {
             return;
         }
@@ -180,6 +223,37 @@ mod tests {
         let only = violations.iter().next().unwrap();
         assert_eq!((only.keyword(), only.instance_path(), only.field()), ("pii", "/a~1\"b", "x"));
         assert_eq!(format!("{violations:?}"), "[\"x pii\"]");
+    }
+
+    #[test]
+    fn in_a_list_paths_lead_through_the_item() {
+        let (mut first, mut second) = (Violations::default(), Violations::default());
+        first.push("", "required", "m", "{}", "#/required", "");
+        first.push("/a\"", "k", "m", "{}", "#/x/k", "");
+        second.push("/b", "k", "m", "{}", "#/k", "");
+        let mut out = "[".to_owned();
+        first.write_of_item(&mut out, 0);
+        second.write_of_item(&mut out, 12);
+        let told: serde_json::Value = serde_json::from_str(&format!("{out}]")).unwrap();
+        let paths = |n: usize| (told[n]["instancePath"].as_str(), told[n]["schemaPath"].as_str());
+        assert_eq!(paths(0), (Some("/0"), Some("#/items/required")));
+        assert_eq!(paths(1), (Some("/0/a\""), Some("#/items/x/k")));
+        assert_eq!(paths(2), (Some("/12/b"), Some("#/items/k")));
+    }
+
+    #[test]
+    fn of_many_items_less_is_kept_but_never_nothing() {
+        let mut violations = Violations::default();
+        for _ in 0..4 {
+            violations.push("/four", "k", "m", "{}", "#", "");
+        }
+        assert_eq!(violations.name_bytes(), 20);
+        violations.keep(9, 15);
+        assert_eq!(violations.len(), 3);
+        violations.keep(2, 15);
+        assert_eq!(violations.len(), 2);
+        violations.keep(1, 0);
+        assert_eq!((violations.len(), violations.name_bytes()), (1, 5));
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Decode {
     pub const fn takes(self, media: Media) -> bool {
         match (self, media) {
             (Self::Json | Self::Beacon, Media::Json) | (Self::Beacon, Media::Form) => true,
-            (Self::Json, Media::Form) => false,
+            (Self::Json, Media::Form) | (_, Media::Lines) => false,
         }
     }
 }
@@ -85,7 +85,8 @@ pub(super) fn decode(
     received: &Received,
     raw: &Raw,
 ) -> Result<Decoded, PairsFault> {
-    let body = without_boms(&raw.body);
+    // The parser passes over one, and what it passes over must not be sent on.
+    let body = raw.body.slice_ref(json::without_boms(&raw.body));
     match (decode, raw.media) {
         (Decode::Json, _) => Ok(Decoded::whole(body)),
         (Decode::Beacon, _) if body.is_empty() => {
@@ -94,20 +95,7 @@ pub(super) fn decode(
             Ok(Decoded { checked, sent: body })
         }
         (Decode::Beacon, Media::Form) => Ok(Decoded::whole(from_form(&body)?)),
-        (Decode::Beacon, Media::Json) => Ok(Decoded::whole(body)),
-    }
-}
-
-/// The bytes behind every byte-order mark in front, of which a chain of programs may put one each:
-/// the parser passes over one, and what it passes over must not be sent on.
-fn without_boms(body: &Bytes) -> Bytes {
-    let mut text = &body[..];
-    loop {
-        let rest = json::without_bom(text);
-        if rest.len() == text.len() {
-            return body.slice_ref(text);
-        }
-        text = rest;
+        (Decode::Beacon, Media::Json | Media::Lines) => Ok(Decoded::whole(body)),
     }
 }
 

@@ -75,6 +75,27 @@ impl DedupeRule {
     }
 }
 
+/// What stands for members that the schema does not name.
+pub const OTHER_MEMBERS: &str = "*";
+
+/// The names of the members in which two documents of one key differ, [`OTHER_MEMBERS`] for those
+/// that are not among `members`: a name that the sender chose may be anything, also a value.
+#[must_use]
+pub fn conflict<'m>(one: &Fingerprint, other: &Fingerprint, members: &'m [String]) -> Vec<&'m str> {
+    if one == other {
+        return Vec::new();
+    }
+    let differ = |slot: &usize| one.members[*slot] != other.members[*slot];
+    let own = members.iter().take(OWN_SLOTS).map(String::as_str);
+    let mut names: Vec<&str> =
+        own.zip(0..).filter(|(_, slot)| differ(slot)).map(|it| it.0).collect();
+    // Two bytes a slot may agree by chance where the whole does not.
+    if (OWN_SLOTS..Fingerprint::SLOTS).any(|slot| differ(&slot)) || names.is_empty() {
+        names.push(OTHER_MEMBERS);
+    }
+    names
+}
+
 /// Adds a part behind its length, so that `ab`, `c` and `a`, `bc` are two keys.
 fn part(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_be_bytes());
@@ -83,6 +104,8 @@ fn part(hash: &mut Sha256, bytes: &[u8]) {
 
 /// Slots of a fingerprint beyond the schema's own members, shared by all others.
 const SHARED_SLOTS: usize = 8;
+/// Slots that one member of the schema has for itself.
+const OWN_SLOTS: usize = Fingerprint::SLOTS - SHARED_SLOTS;
 
 /// What a document looks like: the same for any order and spacing of its members.
 fn fingerprint(body: &Node<'_>, members: &[String]) -> Fingerprint {
@@ -105,9 +128,8 @@ fn fingerprint(body: &Node<'_>, members: &[String]) -> Fingerprint {
 
 /// The slot of a member: the schema's own have one each, others share the last ones.
 fn slot(name: &str, name_sum: u32, members: &[String]) -> usize {
-    let own = Fingerprint::SLOTS - SHARED_SLOTS;
-    let known = members.iter().take(own).position(|member| member == name);
-    known.unwrap_or_else(|| own + name_sum as usize % SHARED_SLOTS)
+    let known = members.iter().take(OWN_SLOTS).position(|member| member == name);
+    known.unwrap_or_else(|| OWN_SLOTS + name_sum as usize % SHARED_SLOTS)
 }
 
 /// A checksum of a value, the same for any order of an object's members.
@@ -172,6 +194,24 @@ mod tests {
         let differ = (0..Fingerprint::SLOTS).filter(|n| first.members[*n] != other.members[*n]);
         assert_eq!(differ.collect::<Vec<_>>(), [2]);
         assert_ne!(first.body, other.body);
+    }
+
+    #[test]
+    fn a_conflict_names_the_schemas_members_and_no_others() {
+        let members = ["publisher_id".to_owned(), "order_id".to_owned(), "items".to_owned()];
+        let print = |body| of(body).unwrap().fingerprint;
+        let first = print(r#"{"publisher_id":"p","order_id":"1","items":[1],"x":1}"#);
+        for (body, names) in [
+            (r#"{"x":1e0,"order_id":"1","items":[1],"publisher_id":"p"}"#, &[][..]),
+            (r#"{"publisher_id":"p","order_id":"1","items":[2],"x":1}"#, &["items"]),
+            (r#"{"publisher_id":"p","order_id":"1","x":1}"#, &["items"]),
+            (r#"{"publisher_id":"p","order_id":"1","items":[1],"x":2}"#, &["*"]),
+            (r#"{"publisher_id":"p","order_id":"1","items":[2],"x":1,"y":1}"#, &["items", "*"]),
+        ] {
+            assert_eq!(conflict(&first, &print(body), &members), names, "{body}");
+        }
+        let chance = Fingerprint { body: [9; 8], ..first };
+        assert_eq!(conflict(&first, &chance, &members), ["*"]);
     }
 
     #[test]

@@ -3,17 +3,20 @@
 /// What a body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
-    /// One JSON document.
+    /// One JSON document, which may be a list.
     Json,
+    /// A JSON document a line.
+    Lines,
     /// Pairs of keys and values, as web pages send them.
     Form,
 }
 
 /// Media by their names.
-const NAMES: [(&[u8], Media); 3] = [
+const NAMES: [(&[u8], Media); 4] = [
     (b"application/json", Media::Json),
     // Browsers' `sendBeacon` sends a string so.
     (b"text/plain", Media::Json),
+    (b"application/x-ndjson", Media::Lines),
     (b"application/x-www-form-urlencoded", Media::Form),
 ];
 
@@ -66,6 +69,11 @@ mod tests {
     fn a_form_is_a_form() {
         let value = "application/X-WWW-form-urlencoded;charset=UTF-8";
         assert_eq!(of(&[value]), Some(Media::Form));
+    }
+
+    #[test]
+    fn lines_are_lines() {
+        assert_eq!(of(&["application/x-ndjson; charset=utf-8"]), Some(Media::Lines));
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod coding;
 pub mod decode;
 pub mod dedupe;
 pub mod inflate;
+pub mod items;
 pub mod media;
 
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 
 use crate::caller::Caller;
 use crate::clock::Timestamp;
-use crate::event::{DestinationName, Event, EventId, EventKind, SourceName};
+use crate::event::{DestinationName, Event, EventId, EventKind, Fingerprint, SourceName};
 use crate::json::{self, JsonFault, Node};
 use crate::pii;
 use crate::schema::lint::{self, Warnings};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub path: String,
     /// What it makes of its bodies.
     pub decode: Decode,
+    /// How many items a request may bring.
+    pub takes: Takes,
     /// The schema that its bodies must meet.
     pub schema: Arc<Schema>,
     /// Which publishers must say for which of their sites an order is.
@@ -51,6 +54,15 @@ pub struct Settings {
     pub answer_within: Duration,
     /// Where its events go.
     pub to: Vec<DestinationName>,
+}
+
+/// How many items a request may bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// One.
+    One,
+    /// One, a JSON array of them, or one a line.
+    Many,
 }
 
 /// Publishers with more than one site, of whom `brand` is required.
@@ -137,6 +149,11 @@ pub enum Reject {
     Syntax(JsonFault),
     /// It is a form, or spoken for by a query, that cannot become a document.
     Pairs(PairsFault),
+    /// It is one of many, and larger than one may be.
+    TooLarge {
+        /// Bytes that one may have.
+        most: usize,
+    },
     /// It breaks the schema.
     Invalid(Violations),
     /// It is of a publisher that its caller may not speak for.
@@ -154,6 +171,21 @@ impl Source {
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Whether bodies of this media are taken.
+    #[must_use]
+    pub const fn takes(&self, media: Media) -> bool {
+        match (self.settings.takes, media) {
+            (Takes::Many, Media::Lines) => true,
+            (Takes::One | Takes::Many, _) => self.settings.decode.takes(media),
+        }
+    }
+
+    /// Names of the members in which an event differs from the one that took its key first.
+    #[must_use]
+    pub fn conflict(&self, first: &Fingerprint, own: &Fingerprint) -> Vec<&str> {
+        dedupe::conflict(first, own, self.settings.schema.members())
     }
 
     /// Judges one item. The same bytes always meet the same end.

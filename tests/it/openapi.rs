@@ -97,6 +97,9 @@ async fn every_documented_answer_is_given_and_no_other() {
         let half = format!("POST {target} HTTP/1.1\r\nHost: r\r\nContent-Length: 9\r\n\r\n");
         took(relay.send(half.as_bytes()).await);
     }
+    let (path, target, order) = EVENTS[0];
+    let list = relay.post(target, format!("[{order},{{}}]")).await;
+    note(&mut seen, &document, path, "post", &list);
     let get = b"GET /openapi.yaml HTTP/1.1\r\nHost: r\r\n\r\n";
     let answer = relay.send(get).await;
     assert_eq!(answer.text(), http::OPENAPI);

@@ -19,7 +19,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::source::media::Media;
-use crate::source::{Raw, Received, Source, Subject};
+use crate::source::{Raw, Received, Reject, Source, Subject};
 
 /// Checks files of orders or ad events: errors as the relay would answer, and warnings.
 #[derive(Debug, Args)]
@@ -122,7 +122,7 @@ impl Check {
         while let Some(document) = documents.next().map_err(Ended::Unreadable)? {
             let finding = match &document.text {
                 Text::Whole(text) => self.judge(text),
-                Text::TooLarge => Finding::TooLarge(self.body_bytes_max),
+                Text::TooLarge => Finding::Refused(Reject::TooLarge { most: self.body_bytes_max }),
                 Text::Broken(what) => Finding::Broken(what),
             };
             self.report.document(name, &document, &finding).map_err(Ended::Output)?;

@@ -17,8 +17,6 @@ use crate::source::Reject;
 pub(super) enum Finding {
     Valid(Warnings),
     Refused(Reject),
-    /// It has more bytes than a body may have.
-    TooLarge(usize),
     /// The file around it is wrong.
     Broken(&'static str),
 }
@@ -89,7 +87,7 @@ impl Report {
                 self.valid += 1;
                 self.warnings += warnings.iter().count();
             }
-            Finding::Refused(_) | Finding::TooLarge(_) | Finding::Broken(_) => self.invalid += 1,
+            Finding::Refused(_) | Finding::Broken(_) => self.invalid += 1,
         }
         match &mut self.out {
             Out::Programs(out) => writeln!(out, "{}", object(name, document, finding)),
@@ -167,7 +165,7 @@ fn refusal(document: &Document, finding: &Finding) -> Option<(Code, usize, usize
     let Document { line, column, .. } = *document;
     match finding {
         Finding::Valid(_) | Finding::Refused(Reject::Invalid(_)) => None,
-        Finding::TooLarge(most) => {
+        Finding::Refused(Reject::TooLarge { most }) => {
             Some((Code::BodyTooLarge, line, column, format!("the document is over {most} bytes")))
         }
         // Whoever sits at the terminal speaks for all publishers.
@@ -209,8 +207,9 @@ fn object(name: &str, document: &Document, finding: &Finding) -> Value {
             warnings = list(found.to_json().as_bytes());
         }
         Finding::Refused(Reject::Invalid(violations)) => errors = list(&violations.to_json()),
-        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher)
-        | Finding::TooLarge(_)
+        Finding::Refused(
+            Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher | Reject::TooLarge { .. },
+        )
         | Finding::Broken(_) => {}
     }
     if let Some((code, line, column, detail)) = refusal(document, finding) {
@@ -260,8 +259,9 @@ fn lines(document: &Document, finding: &Finding) -> Vec<Line> {
             }
             lines
         }
-        Finding::Refused(Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher)
-        | Finding::TooLarge(_)
+        Finding::Refused(
+            Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher | Reject::TooLarge { .. },
+        )
         | Finding::Broken(_) => Vec::new(),
     }
 }

@@ -73,6 +73,8 @@ pub(crate) struct Answer {
     code: Option<String>,
     allow: Option<String>,
     warnings: Option<String>,
+    /// Of many items: each one's status, its code or the number of its errors, and what else.
+    pub(crate) results: Option<Vec<String>>,
     /// What is forwarded, when it is not the body.
     #[serde(default, skip_serializing)]
     arrives: Option<String>,
@@ -161,7 +163,11 @@ impl Answer {
         let header = |name| answer.header(name).map(str::to_owned);
         let is_problem = answer.header("content-type") == Some("application/problem+json");
         let mut errors = Vec::new();
-        if answer.status == 422 {
+        let many = answer.body.starts_with(b"{\"accepted\"").then(|| answer.json());
+        let results = many
+            .as_ref()
+            .map(|many| many["results"].as_array().unwrap().iter().map(result_in_brief).collect());
+        if answer.status == 422 && many.is_none() {
             assert_eq!(answer.header("content-type"), Some("application/json"));
             let found = answer.json();
             errors = found.as_array().unwrap().iter().map(|one| brief(one, schema)).collect();
@@ -177,11 +183,30 @@ impl Answer {
             code: is_problem.then(|| answer.json()["code"].as_str().unwrap().to_owned()),
             allow: header("allow"),
             warnings: header("beacon-relay-warnings"),
+            results,
             // Held against what arrives, not against the answer.
             arrives: self.arrives.clone(),
             repeat: self.repeat,
         }
     }
+}
+
+/// One result of many as the corpus writes it.
+fn result_in_brief(result: &Value) -> String {
+    let mut brief = word(&result["status"]);
+    if let Some(code) = result.get("code") {
+        brief += &format!(" {}", word(code));
+    }
+    if let Some(errors) = result["errors"].as_array() {
+        brief += &format!(" {} errors", errors.len());
+    }
+    if result["duplicate"] == true {
+        brief += " duplicate";
+    }
+    if let Some(members) = result.get("conflict") {
+        brief += &format!(" in conflict: {}", word(members));
+    }
+    brief
 }
 
 /// An error as the corpus writes it.

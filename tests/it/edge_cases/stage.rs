@@ -78,7 +78,12 @@ impl Stage {
             if found != line.answer {
                 faults.push(format!("{target}:\n  found   {found:?}\n  written {:?}", line.answer));
             }
-            if answer.status == 202 {
+            if let Some(results) = &found.results {
+                for (at, _) in results.iter().enumerate().filter(|(_, result)| *result == "202") {
+                    self.upstream.next_event().await;
+                    self.stored.insert(format!("line {n}, item {at}"));
+                }
+            } else if answer.status == 202 {
                 faults.extend(said(&answer, kind));
                 let id = answer.header("beacon-relay-event-id").map(str::to_owned);
                 if accepted.is_some() && accepted != id {
