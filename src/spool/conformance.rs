@@ -2,12 +2,13 @@
 //!
 //! A store joins by implementing [`Store`] and naming itself in `conformance!(MyStore)`. Every test
 //! ends by asserting that the flow balances. C10 promises nothing, so nothing here counts on an
-//! order between deliveries; C12 and C13 have no calls yet.
+//! order between deliveries; C13 has no call yet.
 
 pub(super) mod append;
 pub(super) mod bounds;
 pub(super) mod dead;
 pub(super) mod dedupe;
+pub(super) mod find;
 pub(super) mod lease;
 pub(super) mod request;
 
@@ -88,6 +89,10 @@ macro_rules! conformance {
             dead: a_letter_is_replayed_once
             dead: letters_are_found_by_a_filter_and_by_name
             dead: a_dropped_letter_stays_away_and_is_counted
+            find: an_event_is_pending_until_each_destination_has_it
+            find: the_destination_that_is_worst_off_decides
+            find: a_replayed_event_is_pending_again
+            find: an_end_is_told_although_the_key_is_free
             request: a_request_is_answered_as_the_first_time
             request: a_request_with_nothing_to_store_is_known
             request: racing_requests_store_one

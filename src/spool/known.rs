@@ -1,6 +1,8 @@
-//! What a store knows of requests it has answered.
+//! What a store knows of requests and events that it took: answers given before, ends.
 
 use super::Appended;
+use crate::clock::Timestamp;
+use crate::event::EventId;
 
 /// What a batch was answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,4 +13,45 @@ pub struct Receipt {
     pub appended: Vec<Appended>,
     /// The request was known by its key, with the same body: nothing was stored by this one.
     pub repeated: bool,
+}
+
+/// The event that took a key last, and what became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The event; its first 48 bits are when it was accepted.
+    pub id: EventId,
+    /// The state of the destination that is worst off.
+    pub state: EndState,
+    /// When the last delivery was given up; nothing while none was. When one was delivered is
+    /// written nowhere, for that would cost a write an event.
+    pub at: Option<Timestamp>,
+}
+
+/// How far an event came. The worst of its destinations decides, and [`EndState::Dead`] is worst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EndState {
+    /// Every destination has it.
+    Delivered,
+    /// Waiting for a destination that has not got it yet, and none has given up.
+    Pending,
+    /// It became too old for a destination.
+    Expired,
+    /// It was given up for a destination, and may since have been dropped by an operator.
+    Dead,
+}
+
+impl EndState {
+    /// Every state, best first.
+    pub const ALL: [Self; 4] = [Self::Delivered, Self::Pending, Self::Expired, Self::Dead];
+
+    /// The stable word for answers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Pending => "pending",
+            Self::Expired => "expired",
+            Self::Dead => "dead",
+        }
+    }
 }

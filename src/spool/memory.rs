@@ -18,11 +18,11 @@ use tokio::time::{Instant, timeout};
 
 use self::shelf::Shelf;
 use super::{
-    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Replayed,
-    SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
+    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
-use crate::event::DestinationName;
+use crate::event::{DedupeKey, DestinationName};
 
 /// Longest nap of a waiting lease while something waits for a time to come. The handed-in clock
 /// may be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
@@ -198,6 +198,10 @@ impl Spool for Memory {
 
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
         Box::pin(async move { Ok(self.shelf("dropping dead letters")?.drop_dead(ids)) })
+    }
+
+    fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
+        Box::pin(async move { Ok(self.shelf("finding an event")?.find(key, self.clock.now())) })
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::known::Receipt;
+pub use self::known::{EndState, Found, Receipt};
 pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
 use crate::clock::Timestamp;
-use crate::event::{Dedupe, DestinationName, Event, EventId, Fingerprint};
+use crate::event::{Dedupe, DedupeKey, DestinationName, Event, EventId, Fingerprint};
 
 /// What every call of a spool returns: one boxed future, so that handlers need no type parameter.
 pub type SpoolFuture<'a, T, E = StoreFault> =
@@ -69,6 +69,11 @@ pub trait Spool: Send + Sync + 'static {
 
     /// Drops dead letters for good; answers how many were there.
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize>;
+
+    /// The event that took `key` last, if that is inside the window it was taken with, and what
+    /// became of it. Told also when the key is free again, until another event takes it; none
+    /// when its record was lost.
+    fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>>;
 
     /// What is in hand, per destination and in bytes; cheap enough for every scrape.
     fn stats(&self) -> SpoolFuture<'_, SpoolStats>;

@@ -4,6 +4,7 @@
 //! and many share one. Nothing is answered, and no bit is set, before the sync it follows from.
 
 mod draft;
+mod find;
 mod park;
 
 use std::sync::Arc;
@@ -14,14 +15,14 @@ use tokio::sync::oneshot;
 use self::draft::{Drafter, Plan};
 use super::files::WriteError;
 use super::inbox::{Command, Next};
-use super::keys::Keys;
+use super::keys::{Ending, Keys};
 use super::lease::{Cursor, Waiting};
 use super::log::{Draft, Writer, Written};
 use super::record::{Prior, Record};
 use super::state::State;
 use super::{LogKind, Shared, lock};
 use crate::clock::Timestamp;
-use crate::spool::{AppendError, Receipt, Replayed, SettleError, StoreFault};
+use crate::spool::{AppendError, Found, Receipt, Replayed, SettleError, StoreFault};
 
 /// How long a delivery waits whose dead letter found no room.
 const ROOM_AGAIN: Duration = Duration::from_secs(30);
@@ -51,6 +52,10 @@ pub(super) enum Job {
         rest: Replayed,
         answer: oneshot::Sender<Result<Replayed, AppendError>>,
     },
+    Find {
+        found: Option<Found>,
+        answer: oneshot::Sender<Result<Option<Found>, StoreFault>>,
+    },
     Drop {
         letters: Vec<Prior>,
         answer: oneshot::Sender<Result<usize, StoreFault>>,
@@ -68,6 +73,7 @@ impl Job {
                 drop(answer.send(Err(fault.clone().into())));
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Find { answer, .. } => drop(answer.send(Err(fault.clone()))),
             Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
@@ -198,7 +204,8 @@ impl Committer {
         if outcome[LogKind::Dead.index()].is_some() {
             for draft in &work.drafts[LogKind::Dead.index()] {
                 if let (Some(dedupe), Some(origin)) = (&draft.record.dedupe, draft.record.origin) {
-                    self.keys.end(&dedupe.key, origin.seq, origin.slot.into(), origin.owed)?;
+                    let ending = ending_of(&draft.record);
+                    self.keys.end(&dedupe.key, origin, ending, draft.record.at)?;
                 }
             }
         }
@@ -260,6 +267,7 @@ impl Committer {
                 };
                 Answer::Replay(answer, answered)
             }
+            Job::Find { found, answer } => Answer::Find(answer, found),
             Job::Drop { letters, answer } => {
                 let dropped = letters.into_iter().filter(|letter| state.drop_letter(*letter));
                 Answer::Drop(answer, dropped.count())
@@ -324,6 +332,11 @@ fn arrive(state: &mut State, drafts: &[Draft], written: &[Written], changed: &mu
     }
 }
 
+/// How a delivery ended whose letter that is.
+fn ending_of(letter: &Record) -> Ending {
+    letter.refusal.as_ref().map_or(Ending::Dead, |refusal| Ending::of(refusal.cause))
+}
+
 /// A delivery is durable in `retry/`.
 fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &Record) {
     state.extend(LogKind::Parked, written);
@@ -335,6 +348,7 @@ fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &
     };
     if let Some((delivery, _)) = state.release(token) {
         state.set(delivery.place.as_prior());
+        state.moved_away(&delivery);
         state.lines[line].due.insert((record.at, delivery.id), waiting);
     }
 }
@@ -344,6 +358,7 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
     state.extend(LogKind::Dead, written);
     if let Some((delivery, _)) = state.release(token) {
         state.set(delivery.place.as_prior());
+        state.came_to_an_end(&delivery);
         state.lines[line].forget_age(delivery.record.event.accepted_at);
         state.lines[line].dead += 1;
         state.flow.dead += 1;
@@ -355,6 +370,7 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
 enum Answer {
     Append(oneshot::Sender<Result<Receipt, AppendError>>, Result<Receipt, AppendError>),
     Replay(oneshot::Sender<Result<Replayed, AppendError>>, Result<Replayed, AppendError>),
+    Find(oneshot::Sender<Result<Option<Found>, StoreFault>>, Option<Found>),
     Drop(oneshot::Sender<Result<usize, StoreFault>>, usize),
     Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },
 }
@@ -364,6 +380,7 @@ impl Answer {
         match self {
             Self::Append(to, answer) => drop(to.send(answer)),
             Self::Replay(to, answer) => drop(to.send(answer)),
+            Self::Find(to, found) => drop(to.send(Ok(found))),
             Self::Drop(to, dropped) => drop(to.send(Ok(dropped))),
             Self::Settled { answer, answered, line: _ } => drop(answer.send(answered)),
         }

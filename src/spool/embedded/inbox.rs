@@ -8,8 +8,10 @@ use tokio::sync::oneshot;
 
 use super::lock;
 use super::record::{Prior, Record};
-use crate::event::DestinationName;
-use crate::spool::{AppendError, Batch, DeliveryId, Receipt, Replayed, SettleError, StoreFault};
+use crate::event::{DedupeKey, DestinationName};
+use crate::spool::{
+    AppendError, Batch, DeliveryId, Found, Receipt, Replayed, SettleError, StoreFault,
+};
 
 /// A dead letter to be put back in line.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub(super) enum Command {
         answer: oneshot::Sender<Result<Replayed, AppendError>>,
     },
     /// Letters are dropped by the thread that puts them back in line, so that none is both.
+    Find {
+        key: DedupeKey,
+        answer: oneshot::Sender<Result<Option<Found>, StoreFault>>,
+    },
     Drop {
         letters: Vec<Prior>,
         answer: oneshot::Sender<Result<usize, StoreFault>>,
@@ -63,6 +69,7 @@ impl Command {
                 drop(answer.send(Err(fault.clone().into())));
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
+            Self::Find { answer, .. } => drop(answer.send(Err(fault.clone()))),
             Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
@@ -70,7 +77,7 @@ impl Command {
     pub(super) fn events(&self) -> usize {
         match self {
             Self::Append { batch, .. } => batch.events.len() + usize::from(batch.request.is_some()),
-            Self::Park { .. } | Self::Bury { .. } => 1,
+            Self::Park { .. } | Self::Bury { .. } | Self::Find { .. } => 1,
             Self::Replay { letters, .. } => letters.len(),
             Self::Drop { letters, .. } => letters.len(),
         }

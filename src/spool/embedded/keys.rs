@@ -25,7 +25,11 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use self::delta::{Answers, EventKey, Taken, later};
+pub(super) use self::delta::{Ending, Ends};
 use self::layers::{Shared, Stop};
+use self::tables::Class;
+use super::record::Origin;
+use super::segment::SLOTS_MAX;
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, EventId, Fingerprint};
 use crate::spool::StoreFault;
@@ -183,10 +187,29 @@ impl Keys {
 
     /// Whether nothing of an event can arrive any more.
     fn is_free(&self, event: &EventKey) -> Result<bool, StoreFault> {
+        Ok(self.end_state(event)?.is_free())
+    }
+
+    fn end_state(&self, event: &EventKey) -> Result<Ends, StoreFault> {
         let changes = self.shared.layers()?.changes(event);
         let state = self.shared.tables.end_state(event);
         let state = state.map_err(|error| self.shared.fault("looking an end state up", &error))?;
-        Ok(changes.into_iter().flatten().fold(state, |state, change| change.apply(state)).is_free())
+        Ok(changes.iter().flatten().fold(state, |state, change| change.apply(state)))
+    }
+
+    /// The event that took `key` last, inside the window it was taken with, and what became of it
+    /// besides having been delivered. Told also when the key is free again.
+    pub(super) fn fate(
+        &self,
+        key: &DedupeKey,
+        now: Timestamp,
+    ) -> Result<Option<(KeyEntry, Ends)>, StoreFault> {
+        match self.taken(key, now)? {
+            Some(Taken { class, entry }) if now < entry.id.at().after(span(class)) => {
+                Ok(Some((entry, self.end_state(&(*key, entry.seq))?)))
+            }
+            Some(_) | None => Ok(None),
+        }
     }
 
     /// Adds keys; with this call, everything of the log up to `log_seq` has been told. Waits only
@@ -221,24 +244,25 @@ impl Keys {
         Ok(())
     }
 
-    /// Notes that the delivery of event `seq` at `slot` ended undelivered. When all slots of the
-    /// mask `owed` have, the key is free.
+    /// Notes that a delivery of an event ended undelivered at `at`. When all slots of the mask
+    /// that was owed have, the key is free.
     pub(super) fn end(
         &self,
         key: &DedupeKey,
-        seq: u64,
-        slot: u32,
-        owed: u32,
+        of: Origin,
+        end: Ending,
+        at: Timestamp,
     ) -> Result<(), StoreFault> {
-        let slot = bit(slot)?;
-        self.shared.room(1)?.active.end((*key, seq), slot, owed);
+        check_slot(of.slot)?;
+        self.shared.room(1)?.active.end((*key, of.seq), of.slot, of.owed, end, at);
         Ok(())
     }
 
-    /// Notes that a replay put the delivery of event `seq` at `slot` back in line.
-    pub(super) fn revive(&self, key: &DedupeKey, seq: u64, slot: u32) -> Result<(), StoreFault> {
-        let slot = bit(slot)?;
-        self.shared.room(1)?.active.revive((*key, seq), slot);
+    /// Notes that a replay put a delivery of an event back in line, where it has `seq` in `log/`.
+    pub(super) fn revive(&self, key: &DedupeKey, of: Origin, seq: u64) -> Result<(), StoreFault> {
+        check_slot(of.slot)?;
+        let now = Timestamp::from_millis(self.shared.now.load(Ordering::Relaxed));
+        self.shared.room(1)?.active.revive((*key, of.seq), of.slot, seq, now);
         Ok(())
     }
 
@@ -297,10 +321,18 @@ fn millis(window: Duration) -> u64 {
     Timestamp::EPOCH.after(window).as_millis()
 }
 
-/// The bit of a slot in a mask.
-fn bit(slot: u32) -> Result<u32, StoreFault> {
-    1_u32.checked_shl(slot).ok_or_else(|| StoreFault {
+/// The window that a class is named by.
+const fn span(class: Class) -> Duration {
+    Duration::from_millis(class)
+}
+
+/// Masks have a bit for each slot of an event.
+fn check_slot(slot: u8) -> Result<(), StoreFault> {
+    if usize::from(slot) < SLOTS_MAX {
+        return Ok(());
+    }
+    Err(StoreFault {
         doing: "noting an end state".to_owned(),
-        cause: format!("slot {slot} is beyond the 32 of an event"),
+        cause: format!("slot {slot} is beyond the {SLOTS_MAX} of an event"),
     })
 }

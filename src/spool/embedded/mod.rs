@@ -50,11 +50,11 @@ use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
 pub use self::settings::{Observer, Settings};
 use self::state::State;
 use super::{
-    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Refusal,
-    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
+    Refusal, Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 use crate::clock::Clock;
-use crate::event::DestinationName;
+use crate::event::{DedupeKey, DestinationName};
 
 /// One of the three logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -243,6 +243,13 @@ impl Embedded {
         answered.await.unwrap_or_else(|_gone| Err(self.shared.gone().into()))
     }
 
+    async fn find_one(&self, key: DedupeKey) -> Result<Option<Found>, StoreFault> {
+        self.shared.check()?;
+        let (answer, answered) = oneshot::channel();
+        self.shared.inbox.upkeep(Command::Find { key, answer })?;
+        answered.await.unwrap_or_else(|_gone| Err(self.shared.gone()))
+    }
+
     /// Bytes of the batch in the log.
     fn measure(&self, batch: &Batch) -> Result<usize, AppendError> {
         let too_large = |bytes: u64, limit_bytes: u64| AppendError::TooLarge { bytes, limit_bytes };
@@ -332,6 +339,10 @@ impl Spool for Embedded {
 
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
         Box::pin(dead::drop_all(&self.shared, ids))
+    }
+
+    fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
+        Box::pin(self.find_one(key))
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

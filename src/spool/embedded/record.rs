@@ -381,6 +381,11 @@ impl<'a> View<'a> {
         EventId::from_bytes(self.array(104))
     }
 
+    /// Why a letter was given up; nothing when it is none, or a later program's.
+    pub(super) fn cause(&self) -> Option<Cause> {
+        Cause::from_code(self.0[87].checked_sub(1)?)
+    }
+
     pub(super) fn delivery(&self) -> Option<DeliveryId> {
         Some(DeliveryId(self.u64(16))).filter(|id| id.0 > 0)
     }

@@ -254,11 +254,15 @@ fn find_parked(state: &mut State) -> Result<(), StoreFault> {
                 on_disk: true,
             };
             let id = view.delivery().unwrap_or(DeliveryId::begun_by(seq, slot));
-            found.push((*line, (view.at(), id), waiting));
+            let origin = view.dedupe().and(view.origin());
+            found.push((*line, (view.at(), id), waiting, origin));
             Ok(())
         })?;
     }
-    for (line, key, waiting) in found {
+    for (line, key, waiting, origin) in found {
+        if let Some(origin) = origin {
+            state.is_away(origin);
+        }
         state.lines[line].note_age(waiting.accepted_at);
         state.lines[line].due.insert(key, waiting);
         state.flow.recovered += 1;

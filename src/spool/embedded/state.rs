@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::damage::Damage;
 use super::lease::{Delivery, Held, Line, Waiting};
 use super::log::Written;
-use super::record::Prior;
+use super::record::{Origin, Prior};
 use super::segment::{Segment, SegmentId};
 use super::{LogKind, Place};
 use crate::clock::Timestamp;
@@ -62,6 +62,9 @@ pub(super) struct State {
     pub(super) flow: Flow,
     pub(super) damaged: u64,
     pub(super) closed: bool,
+    /// Keyed events with deliveries in `retry/`: their sequences, and the slots in a mask. In
+    /// `log/` these deliveries are settled.
+    away: BTreeMap<u64, u32>,
     /// Sequences of `log/` whose records are lost: their keys are free.
     pub(super) lost: Vec<Range<u64>>,
     /// Damage that was reported: log, number of the segment, offset.
@@ -193,6 +196,7 @@ impl State {
     pub(super) fn delivered(&mut self, token: u64) {
         let Some((delivery, line)) = self.release(token) else { return };
         self.set(delivery.place.as_prior());
+        self.came_to_an_end(&delivery);
         self.lines[line].forget_age(delivery.record.event.accepted_at);
         self.flow.delivered += 1;
     }
@@ -202,6 +206,40 @@ impl State {
         let Some((delivery, line)) = self.release(token) else { return };
         let waiting = Waiting::again(&delivery);
         self.lines[line].due.insert((due, delivery.id), waiting);
+    }
+
+    /// A delivery lies in `retry/` from now on.
+    pub(super) fn moved_away(&mut self, delivery: &Delivery) {
+        if delivery.record.dedupe.is_some() {
+            self.is_away(delivery.origin);
+        }
+    }
+
+    /// A delivery of a keyed event lies in `retry/`.
+    pub(super) fn is_away(&mut self, of: Origin) {
+        *self.away.entry(of.seq).or_default() |= 1 << of.slot;
+    }
+
+    /// A delivery is over, wherever it lay.
+    pub(super) fn came_to_an_end(&mut self, delivery: &Delivery) {
+        let Origin { seq, slot, .. } = delivery.origin;
+        if let Some(slots) = self.away.get_mut(&seq) {
+            *slots &= !(1 << slot);
+            if *slots == 0 {
+                self.away.remove(&seq);
+            }
+        }
+    }
+
+    /// Whether a delivery of the event at `seq` in `log/` is still owed, those put back in line
+    /// later at `replays` included.
+    pub(super) fn is_pending(&self, seq: u64, mut replays: impl Iterator<Item = u64>) -> bool {
+        let log = self.track(LogKind::Accepted);
+        let is_owed = |seq: u64| {
+            let segment = log.holding(seq);
+            segment.is_some_and(|segment| !segment.unsettled(seq..seq + 1).is_empty())
+        };
+        is_owed(seq) || replays.any(is_owed) || self.away.contains_key(&seq)
     }
 
     /// Settles the record that another took over from.

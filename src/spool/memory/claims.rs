@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, EventId, Fingerprint};
-use crate::spool::{AppendError, Appended, Receipt};
+use crate::spool::{AppendError, Appended, Cause, EndState, Found, Receipt};
 
 /// The hold of one event on a key, for each of its deliveries to carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,12 +22,26 @@ struct Claim {
     fingerprint: Fingerprint,
     owed: usize,
     /// Deliveries that ended without having been delivered. All of them: the key is free.
-    ended: usize,
+    dead: usize,
+    expired: usize,
+    /// When the last of them did.
+    at: Timestamp,
 }
 
 impl Claim {
     fn end(&self) -> Timestamp {
         self.id.at().after(self.window)
+    }
+
+    const fn is_freed(&self) -> bool {
+        self.owed > 0 && self.dead + self.expired == self.owed
+    }
+
+    const fn ended_by(&mut self, cause: Cause) -> &mut usize {
+        match cause {
+            Cause::Expired => &mut self.expired,
+            Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable => &mut self.dead,
+        }
     }
 }
 
@@ -58,14 +72,15 @@ impl Claims {
     /// The event that has the key of `dedupe`.
     pub(super) fn get(&self, dedupe: &Dedupe, now: Timestamp) -> Option<(EventId, Fingerprint)> {
         let claim = self.taken.get(&dedupe.key)?;
-        let freed = claim.owed > 0 && claim.ended == claim.owed;
-        (!freed && inside(dedupe.window, claim.id, now)).then_some((claim.id, claim.fingerprint))
+        (!claim.is_freed() && inside(dedupe.window, claim.id, now))
+            .then_some((claim.id, claim.fingerprint))
     }
 
     /// Gives the key to the event `id`, owed to `owed` destinations.
     pub(super) fn put(&mut self, dedupe: &Dedupe, id: EventId, seq: u64, owed: usize) -> Claimed {
         let Dedupe { key, window, fingerprint } = *dedupe;
-        let claim = Claim { seq, id, window, fingerprint, owed, ended: 0 };
+        let at = Timestamp::EPOCH;
+        let claim = Claim { seq, id, window, fingerprint, owed, dead: 0, expired: 0, at };
         self.ends.insert((claim.end(), key));
         if let Some(before) = self.taken.insert(key, claim)
             && before.end() != id.at().after(window)
@@ -122,25 +137,38 @@ impl Claims {
     }
 
     /// One of the event's deliveries ended without having been delivered.
-    pub(super) fn end(&mut self, claimed: Option<Claimed>) {
+    pub(super) fn end(&mut self, claimed: Option<Claimed>, cause: Cause, at: Timestamp) {
         if let Some(claim) = self.of(claimed) {
-            claim.ended += 1;
+            *claim.ended_by(cause) += 1;
+            claim.at = at;
         }
     }
 
     /// One that had ended so is in line again.
-    pub(super) fn revive(&mut self, claimed: Option<Claimed>) {
+    pub(super) fn revive(&mut self, claimed: Option<Claimed>, cause: Cause) {
         if let Some(claim) = self.of(claimed) {
-            claim.ended = claim.ended.saturating_sub(1);
+            let ended = claim.ended_by(cause);
+            *ended = ended.saturating_sub(1);
         }
+    }
+
+    /// The event that took `key` last, with its hold; whether it is pending is not known here.
+    pub(super) fn find(&self, key: DedupeKey, now: Timestamp) -> Option<(Claimed, Found)> {
+        let claim = self.taken.get(&key).filter(|claim| inside(claim.window, claim.id, now))?;
+        let state = match (claim.dead, claim.expired) {
+            (0, 0) => EndState::Delivered,
+            (0, _) => EndState::Expired,
+            (_, _) => EndState::Dead,
+        };
+        let at = (state != EndState::Delivered).then_some(claim.at);
+        Some((Claimed { key, seq: claim.seq }, Found { id: claim.id, state, at }))
     }
 
     /// Whether the key is another event's by now, all of whose deliveries did not end undelivered.
     pub(super) fn is_of_another(&self, claimed: Option<Claimed>, now: Timestamp) -> bool {
         let Some(Claimed { key, seq }) = claimed else { return false };
         self.taken.get(&key).is_some_and(|claim| {
-            let freed = claim.owed > 0 && claim.ended == claim.owed;
-            claim.seq != seq && !freed && inside(claim.window, claim.id, now)
+            claim.seq != seq && !claim.is_freed() && inside(claim.window, claim.id, now)
         })
     }
 

@@ -9,10 +9,10 @@ use super::Settings;
 use super::claims::{Claimed, Claims, inside};
 use super::line::Line;
 use crate::clock::Timestamp;
-use crate::event::{DestinationName, Event, EventId, Fingerprint};
+use crate::event::{DedupeKey, DestinationName, Event, EventId, Fingerprint};
 use crate::spool::{
-    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Flow, Lane, Lease,
-    NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement, SpoolStats,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, EndState, Flow,
+    Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement, SpoolStats,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -305,7 +305,7 @@ impl Shelf {
         self.dead_bytes += bytes;
         self.flow.dead += 1;
         self.line(&delivery.to).dead += 1;
-        self.claims.end(delivery.claimed);
+        self.claims.end(delivery.claimed, refusal.cause, now);
         let letter = DeadLetter {
             id: DeliveryId(number),
             to: delivery.to,
@@ -342,6 +342,18 @@ impl Shelf {
         self.dead_bytes -= buried.bytes;
         self.line(&buried.letter.to).dead -= 1;
         Some(buried)
+    }
+
+    /// What became of the event that took `key` last.
+    pub(super) fn find(&self, key: DedupeKey, now: Timestamp) -> Option<Found> {
+        let (claimed, found) = self.claims.find(key, now)?;
+        let is_owed = |of: &Delivery| match of.state {
+            State::Waiting | State::Held { .. } => of.claimed == Some(claimed),
+            State::Delivered => false,
+        };
+        let pending = self.deliveries.values().any(is_owed);
+        let state = if pending { found.state.max(EndState::Pending) } else { found.state };
+        Some(Found { state, ..found })
     }
 
     fn line(&mut self, to: &DestinationName) -> &mut Line {
@@ -387,7 +399,7 @@ impl Shelf {
             let Some(Buried { letter, claimed, .. }) = self.unbury(id.0) else { continue };
             replayed.replayed += 1;
             self.flow.replayed += 1;
-            self.claims.revive(claimed);
+            self.claims.revive(claimed, letter.refusal.cause);
             self.enter(Delivery {
                 to: letter.to,
                 claimed,

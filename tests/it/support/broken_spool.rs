@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use beacon_relay::event::DestinationName;
+use beacon_relay::event::{DedupeKey, DestinationName};
 use beacon_relay::spool::{
-    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Lease, Receipt, Replayed,
-    SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
+    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
 };
 
 /// A store that has failed.
@@ -46,6 +46,10 @@ impl Spool for BrokenSpool {
     }
 
     fn drop_dead<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn find(&self, _: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
         Box::pin(async { Err(fault()) })
     }
 

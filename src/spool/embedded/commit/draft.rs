@@ -9,7 +9,7 @@ use super::super::log::{Draft, Written};
 use super::super::record::{Form, Prior, Record};
 use super::super::segment::SLOTS_MAX;
 use super::super::{LogKind, Shared, lock};
-use super::{Job, Work};
+use super::{Job, Work, find};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, DestinationName, EventId, Fingerprint};
 use crate::spool::{AppendError, Appended, Batch, Lane, NewEvent, Receipt, Replayed, StoreFault};
@@ -101,7 +101,7 @@ impl<'a> Drafter<'a> {
             Command::Replay { letters, .. } => {
                 letters.iter().map(|letter| of(std::slice::from_ref(&letter.to))).collect()
             }
-            Command::Drop { .. } => Vec::new(),
+            Command::Find { .. } | Command::Drop { .. } => Vec::new(),
         }
     }
 
@@ -153,6 +153,15 @@ impl<'a> Drafter<'a> {
                 }
                 if let Some(Job::Replay { drafts, rest, .. }) = self.work.jobs.last_mut() {
                     (*drafts, *rest) = (drafted, left);
+                }
+                return Ok(());
+            }
+            Command::Find { key, answer } => {
+                // The job comes first, so that a fault below answers it.
+                self.work.jobs.push(Job::Find { found: None, answer });
+                let of = find::find(self.shared, self.keys, &key, self.now)?;
+                if let Some(Job::Find { found, .. }) = self.work.jobs.last_mut() {
+                    *found = of;
                 }
                 return Ok(());
             }
@@ -341,7 +350,7 @@ pub(super) fn tell_keys(
     for (Draft { record, .. }, Written { seq, .. }) in drafts.iter().zip(written) {
         let Some(dedupe) = &record.dedupe else { continue };
         if let Some(origin) = record.origin {
-            keys.revive(&dedupe.key, origin.seq, origin.slot.into())?;
+            keys.revive(&dedupe.key, origin, *seq)?;
             continue;
         }
         let entry = KeyEntry { seq: *seq, id: record.event.id, fingerprint: dedupe.fingerprint };

@@ -113,8 +113,7 @@ impl Index {
     /// Writes a delta as one batch, sorted, so that neighbours meet in the memtable.
     fn write(&mut self, delta: &Delta) -> fjall::Result<()> {
         let shared = Arc::clone(&self.shared);
-        let now = self.now();
-        let believed = self.calendar.believe(now);
+        let believed = self.calendar.believe(self.now());
         let mut keys: Vec<((Class, u64), &DedupeKey, &KeyEntry)> = delta
             .keys
             .iter()
@@ -146,10 +145,10 @@ impl Index {
         for (event, change) in &delta.ends {
             let state = change.apply(shared.tables.end_state(event)?);
             let row = tables::end_key(event);
-            if state.ended == 0 {
+            if state.is_empty() {
                 batch.remove(&shared.tables.ended, row);
             } else {
-                batch.insert(&shared.tables.ended, row, tables::encode_end(state, now));
+                batch.insert(&shared.tables.ended, row, tables::encode_end(&state));
             }
         }
         self.dirty |= !batch.is_empty();
@@ -232,8 +231,8 @@ impl Index {
             shared.tables.ended.range::<Vec<u8>, _>((Bound::Excluded(after), Bound::Unbounded));
         for (number, row) in (1..=SWEEP_ROWS).zip(rows) {
             let (key, row) = row.into_inner()?;
-            let (_, at) = tables::decode_end(&row)?;
-            if at.after(window) <= now {
+            // No key is taken after its event ended, so each is past by then.
+            if tables::decode_end(&row)?.noted.after(window) <= now {
                 batch.remove(&shared.tables.ended, key.clone());
             }
             last = (number == SWEEP_ROWS).then(|| key.to_vec());

@@ -50,8 +50,8 @@ impl Layers {
 
     /// The changes of an event, in the order they are to be applied.
     pub(super) fn changes(&self, event: &EventKey) -> [Option<EndChange>; 2] {
-        let sealed = self.sealed.as_ref().and_then(|delta| delta.ends.get(event).copied());
-        [sealed, self.active.ends.get(event).copied()]
+        let sealed = self.sealed.as_ref().and_then(|delta| delta.ends.get(event).cloned());
+        [sealed, self.active.ends.get(event).cloned()]
     }
 
     fn seal(&mut self) {

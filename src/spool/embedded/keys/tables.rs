@@ -10,7 +10,7 @@ use fjall::config::FilterPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 
 use super::KeyEntry;
-use super::delta::{EndState, EventKey, Taken, later};
+use super::delta::{Ends, EventKey, Taken, later};
 use super::filter::Filter;
 use crate::clock::Timestamp;
 use crate::event::{DedupeKey, EventId, Fingerprint};
@@ -221,9 +221,9 @@ impl Tables {
     }
 
     /// The end state of an event, and when it was written.
-    pub(super) fn end_state(&self, event: &EventKey) -> fjall::Result<EndState> {
-        let Some(row) = self.ended.get(end_key(event))? else { return Ok(EndState::default()) };
-        Ok(decode_end(&row)?.0)
+    pub(super) fn end_state(&self, event: &EventKey) -> fjall::Result<Ends> {
+        let Some(row) = self.ended.get(end_key(event))? else { return Ok(Ends::default()) };
+        decode_end(&row)
     }
 
     /// A number noted beside the keys; zero when it never was.
@@ -292,19 +292,42 @@ pub(super) fn end_key(event: &EventKey) -> [u8; END_KEY_BYTES] {
     key
 }
 
-pub(super) fn encode_end(state: EndState, at: Timestamp) -> [u8; 16] {
-    let mut row = [0; 16];
-    row[..4].copy_from_slice(&state.ended.to_le_bytes());
-    row[4..8].copy_from_slice(&state.owed.to_le_bytes());
-    row[8..].copy_from_slice(&at.as_millis().to_le_bytes());
+/// Bytes of an end state before its replays.
+const END_BYTES: usize = 28;
+/// A slot and a sequence.
+const REPLAY_BYTES: usize = 9;
+
+pub(super) fn encode_end(state: &Ends) -> Vec<u8> {
+    let mut row = Vec::with_capacity(END_BYTES + state.replays.len() * REPLAY_BYTES);
+    row.extend_from_slice(&state.ended.to_le_bytes());
+    row.extend_from_slice(&state.owed.to_le_bytes());
+    row.extend_from_slice(&state.at.as_millis().to_le_bytes());
+    row.extend_from_slice(&state.noted.as_millis().to_le_bytes());
+    row.extend_from_slice(&state.expired.to_le_bytes());
+    for (slot, seq) in &state.replays {
+        row.push(*slot);
+        row.extend_from_slice(&seq.to_le_bytes());
+    }
     row
 }
 
-pub(super) fn decode_end(row: &[u8]) -> fjall::Result<(EndState, Timestamp)> {
-    let row: [u8; 16] = row.try_into().map_err(|_| undecodable())?;
-    let number = u128::from_le_bytes(row);
-    let state = EndState { ended: number as u32, owed: (number >> 32) as u32 };
-    Ok((state, Timestamp::from_millis((number >> 64) as u64)))
+pub(super) fn decode_end(row: &[u8]) -> fjall::Result<Ends> {
+    let (head, replays) = row.split_first_chunk::<END_BYTES>().ok_or_else(undecodable)?;
+    let number =
+        |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    let replays = replays.chunks(REPLAY_BYTES).map(|replay| {
+        let (slot, seq) = replay.split_first().ok_or_else(undecodable)?;
+        Ok((*slot, u64::from_le_bytes(seq.try_into().map_err(|_| undecodable())?)))
+    });
+    let time = |at| Timestamp::from_millis(u64::from(number(at)) | u64::from(number(at + 4)) << 32);
+    Ok(Ends {
+        ended: number(0),
+        owed: number(4),
+        at: time(8),
+        noted: time(16),
+        expired: number(24),
+        replays: replays.collect::<fjall::Result<_>>()?,
+    })
 }
 
 /// A row of a length that was never written.

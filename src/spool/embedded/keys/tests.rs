@@ -73,6 +73,11 @@ fn put_all(keys: &Keys, numbers: std::ops::Range<u64>, window: Duration) -> Vec<
     entries
 }
 
+/// A delivery of the event at `seq`, which was owed to the slots of a mask.
+fn slot(seq: u64, slot: u8, owed: u32) -> Origin {
+    Origin { seq, slot, owed }
+}
+
 /// Waits until everything told is covered and what is past is dropped.
 fn settle(keys: &Keys, log_seq: u64) {
     for log_seq in [log_seq, log_seq + 1] {
@@ -267,13 +272,13 @@ fn a_key_is_free_when_every_owed_slot_ended_and_taken_again_by_a_revival() {
     keys.put(&[(key(1), DAY, entry(7, START))], at).unwrap();
     type Step = fn(&Keys) -> Result<(), StoreFault>;
     let steps: [(Step, bool); 7] = [
-        (|keys| keys.end(&key(1), 7, 0, OWED), true),
-        (|keys| keys.end(&key(1), 7, 2, OWED), true),
-        (|keys| keys.end(&key(1), 6, 31, OWED), true),
-        (|keys| keys.end(&key(1), 7, 31, OWED), false),
-        (|keys| keys.revive(&key(1), 7, 2), true),
-        (|keys| keys.end(&key(1), 7, 2, OWED), false),
-        (|keys| keys.end(&key(1), 7, 2, OWED), false),
+        (|keys| keys.end(&key(1), slot(7, 0, OWED), Ending::Dead, START), true),
+        (|keys| keys.end(&key(1), slot(7, 2, OWED), Ending::Dead, START), true),
+        (|keys| keys.end(&key(1), slot(6, 31, OWED), Ending::Dead, START), true),
+        (|keys| keys.end(&key(1), slot(7, 31, OWED), Ending::Dead, START), false),
+        (|keys| keys.revive(&key(1), slot(7, 2, 0), 1_000), true),
+        (|keys| keys.end(&key(1), slot(7, 2, OWED), Ending::Dead, START), false),
+        (|keys| keys.end(&key(1), slot(7, 2, OWED), Ending::Dead, START), false),
     ];
     for (step, taken) in steps {
         step(&keys).unwrap();
@@ -289,10 +294,10 @@ fn a_key_is_free_when_every_owed_slot_ended_and_taken_again_by_a_revival() {
     // The next event takes the free key, and the end of the one before is not its own.
     keys.put(&[(key(1), DAY, entry(8, START))], at + 10).unwrap();
     assert_eq!(seq_of(&keys, 1, DAY, START), Some(8));
-    keys.revive(&key(1), 7, 0).unwrap();
-    keys.end(&key(1), 7, 0, OWED).unwrap();
+    keys.revive(&key(1), slot(7, 0, 0), 1_000).unwrap();
+    keys.end(&key(1), slot(7, 0, OWED), Ending::Dead, START).unwrap();
     assert_eq!(seq_of(&keys, 1, DAY, START), Some(8));
-    assert!(keys.end(&key(1), 8, 32, OWED).is_err());
+    assert!(keys.end(&key(1), slot(8, 32, OWED), Ending::Dead, START).is_err());
 }
 
 #[test]
@@ -301,17 +306,17 @@ fn end_states_are_swept_when_their_keys_are_past() {
     let keys = home.open(BRISK, START);
     put_all(&keys, 1..300, HOUR);
     for seq in 1..300 {
-        keys.end(&key(seq), seq, 0, 1).unwrap();
+        keys.end(&key(seq), slot(seq, 0, 1), Ending::Dead, START).unwrap();
     }
     settle(&keys, 300);
     assert_eq!(keys.shared.tables.ended.len().unwrap(), 299);
-    keys.revive(&key(1), 1, 0).unwrap();
+    keys.revive(&key(1), slot(1, 0, 0), 1_000).unwrap();
     settle(&keys, 302);
-    assert_eq!(keys.shared.tables.ended.len().unwrap(), 298, "nothing to say takes no row");
+    assert_eq!(keys.shared.tables.ended.len().unwrap(), 299, "it may still end");
     let later = START.after(HOUR);
     keys.put(&[(key(900), HOUR, entry(900, later))], 900).unwrap();
     assert_eq!(seq_of(&keys, 900, HOUR, later), Some(900));
-    keys.end(&key(900), 900, 0, 1).unwrap();
+    keys.end(&key(900), slot(900, 0, 1), Ending::Dead, later).unwrap();
     settle(&keys, 901);
     let past = START.after(HOUR + HOUR / 2);
     assert_eq!(seq_of(&keys, 1, HOUR, past), None);

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::super::LogKind;
-use super::super::keys::{KeyEntry, Keys};
-use super::super::record::{Form, Prior, View};
+use super::super::keys::{Ending, KeyEntry, Keys};
+use super::super::record::{Form, Origin, Prior, View};
 use super::super::state::State;
+use crate::clock::Timestamp;
 use crate::event::DedupeKey;
 use crate::spool::StoreFault;
 
@@ -18,10 +19,10 @@ const KEYS_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 struct Fate {
     key: DedupeKey,
-    owed: u32,
+    of: Origin,
     /// Sequence that the delivery began with: each replay begins a later one.
     generation: u64,
-    ended: bool,
+    ended: Option<(Ending, Timestamp)>,
 }
 
 /// Gathered from the records in their order.
@@ -71,12 +72,13 @@ impl<'a> Effects<'a> {
                 }
             }
             (LogKind::Accepted | LogKind::Dead, Some(origin)) if seq > settled => {
-                let ended = log == LogKind::Dead;
+                let end = || (view.cause().map_or(Ending::Dead, Ending::of), view.at());
+                let ended = (log == LogKind::Dead).then(end);
                 let generation = view.delivery().map_or(seq, |delivery| delivery.seq());
-                let fate = Fate { key: dedupe.key, owed: origin.owed, generation, ended };
+                let fate = Fate { key: dedupe.key, of: origin, generation, ended };
                 let last = self.fates.entry((origin.seq, origin.slot)).or_insert(fate);
                 // A letter comes after the replay whose delivery it ended.
-                if (generation, ended) >= (last.generation, last.ended) {
+                if (generation, ended.is_some()) >= (last.generation, last.ended.is_some()) {
                     *last = fate;
                 }
             }
@@ -87,11 +89,10 @@ impl<'a> Effects<'a> {
 
     /// Applies everything, the logs being entered.
     pub(super) fn finish(self, state: &mut State) -> Result<(), StoreFault> {
-        for ((seq, slot), fate) in self.fates {
-            if fate.ended {
-                self.keys.end(&fate.key, seq, slot.into(), fate.owed)?;
-            } else {
-                self.keys.revive(&fate.key, seq, slot.into())?;
+        for Fate { key, of, generation, ended } in self.fates.into_values() {
+            match ended {
+                Some((end, at)) => self.keys.end(&key, of, end, at)?,
+                None => self.keys.revive(&key, of, generation)?,
             }
         }
         self.keys.put(&self.entries, state.boundary)?;

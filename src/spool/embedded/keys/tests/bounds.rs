@@ -74,8 +74,8 @@ fn a_fault_of_the_index_thread_answers_every_later_call() {
     keys.shared.fail(StoreFault { doing: "testing".to_owned(), cause: "a test".to_owned() });
     assert!(keys.get(&key(1), HOUR, START).is_err());
     assert!(keys.put(&[], 11).is_err());
-    assert!(keys.end(&key(1), 1, 0, 1).is_err());
-    assert!(keys.revive(&key(1), 1, 0).is_err());
+    assert!(keys.end(&key(1), slot(1, 0, 1), Ending::Dead, START).is_err());
+    assert!(keys.revive(&key(1), slot(1, 0, 0), 1_000).is_err());
     assert!(keys.close().is_err());
 }
 
@@ -90,9 +90,9 @@ fn of_two_deltas_the_newer_speaks_last() {
     let home = Home::new();
     let keys = stuck(&home, Limits { delta_max: 2, ..LAZY });
     keys.put(&[(key(1), HOUR, entry(1, START))], 1).unwrap();
-    keys.end(&key(1), 1, 0, 1).unwrap();
+    keys.end(&key(1), slot(1, 0, 1), Ending::Dead, START).unwrap();
     assert_eq!(seq_of(&keys, 1, HOUR, START), None);
-    keys.revive(&key(1), 1, 0).unwrap();
+    keys.revive(&key(1), slot(1, 0, 0), 1_000).unwrap();
     assert_eq!(seq_of(&keys, 1, HOUR, START), Some(1));
 }
 

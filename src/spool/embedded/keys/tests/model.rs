@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{slot as slot_of, *};
 
 const KEYS: u8 = 2;
 const WINDOWS: [Duration; 2] = [HOUR, DAY];
@@ -38,19 +38,19 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy)]
 enum Told {
     Key(DedupeKey, Duration, KeyEntry),
-    End(DedupeKey, u64, u32),
-    Revival(DedupeKey, u64, u32),
+    End(DedupeKey, u64, u8),
+    Revival(DedupeKey, u64, u8),
 }
 
 fn tell(keys: &Keys, told: Told, position: u64) {
     match told {
         Told::Key(key, window, entry) => keys.put(&[(key, window, entry)], position),
-        Told::End(key, seq, slot) => {
-            keys.end(&key, seq, slot, OWED).and_then(|()| keys.put(&[], position))
-        }
-        Told::Revival(key, seq, slot) => {
-            keys.revive(&key, seq, slot).and_then(|()| keys.put(&[], position))
-        }
+        Told::End(key, seq, slot) => keys
+            .end(&key, slot_of(seq, slot, OWED), Ending::Dead, START)
+            .and_then(|()| keys.put(&[], position)),
+        Told::Revival(key, seq, slot) => keys
+            .revive(&key, slot_of(seq, slot, OWED), position)
+            .and_then(|()| keys.put(&[], position)),
     }
     .unwrap();
 }
@@ -104,13 +104,13 @@ fn run(steps: Vec<Step>, limits: Limits) {
             Step::End(number, window, slot) => {
                 let key = key_of(number, window);
                 if let Some(entry) = model.latest.get(&key) {
-                    model.tell(&keys, Told::End(key, entry.seq, slot.into()));
+                    model.tell(&keys, Told::End(key, entry.seq, slot));
                 }
             }
             Step::Revive(number, window, slot) => {
                 let key = key_of(number, window);
                 if let Some(entry) = model.latest.get(&key) {
-                    model.tell(&keys, Told::Revival(key, entry.seq, slot.into()));
+                    model.tell(&keys, Told::Revival(key, entry.seq, slot));
                 }
             }
             Step::Advance(seconds) => now = now.after(Duration::from_secs(seconds.into())),
