@@ -77,6 +77,9 @@ fn describe(plan: &Plan) -> String {
             show_span(one.backoff.wait_first),
             show_span(one.backoff.wait_max)
         ));
+        if let Some(proxy) = &one.network.proxy {
+            lines.push(format!("  {:<18} through {proxy:?}", ""));
+        }
         if let Some(by_url) = one.shape.by_url() {
             let origins: Vec<String> = by_url.origins.iter().map(ToString::to_string).collect();
             let route = match by_url.route {

@@ -92,7 +92,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
         let what = format!("and server.listen are both {}", server.listen);
         reader.inner_fault("admin", "listen", what, "give each listener a port of its own");
     }
-    let destinations = destination_list(&reader);
+    let destinations = destination_list(&reader, outside);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let sources = source_list(&reader, &names);
     let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
@@ -224,10 +224,10 @@ fn log_settings(reader: Reader<'_>) -> Option<log::Settings> {
     Some(log::Settings { level: level?, format: format? })
 }
 
-fn destination_list(reader: &Reader<'_>) -> Vec<forward::Settings> {
+fn destination_list(reader: &Reader<'_>, outside: &dyn Outside) -> Vec<forward::Settings> {
     let mut list: Vec<forward::Settings> = Vec::new();
     for reader in reader.tables("destination") {
-        if let Some(settings) = destinations::read(&reader) {
+        if let Some(settings) = destinations::read(&reader, outside) {
             if list.iter().any(|one| one.name == settings.name) {
                 reader.fault("name", "is taken by another destination", "");
             }

@@ -23,7 +23,7 @@ use crate::metrics::{DestinationMetrics, Metrics};
 use crate::spool::{Cause, Lease, Refusal, SettleError, Settlement, Spool};
 
 use backoff::{Backoff, MaxAge};
-use client::{Client, Counters, Limits};
+use client::{Client, Counters, Limits, Network};
 use gate::{Gate, Passage};
 use request::Shape;
 use verdict::{Attempt, Sent, Verdict, WhenUnsure, judge};
@@ -39,6 +39,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// Limits of its client.
     pub limits: Limits,
+    /// What lies between the client and those it speaks to.
+    pub network: Network,
     /// Waits between attempts.
     pub backoff: Backoff,
     /// How old an event may be.
@@ -89,7 +91,7 @@ impl Forwarder {
             opened: own_metrics.connections_opened.clone(),
             resent: own_metrics.possible_duplicates.clone(),
         };
-        let client = Client::new(settings.limits, counters, clock.clone());
+        let client = Client::new(settings.limits, &settings.network, counters, clock.clone());
         let slots = Arc::new(Semaphore::new(settings.concurrency));
         let gate = Gate::default();
         Arc::new(Self { settings, spool, ledger, metrics, own_metrics, client, gate, clock, slots })

@@ -96,6 +96,43 @@ fn an_origin_that_is_none_is_refused() {
 }
 
 #[test]
+fn what_cannot_be_gone_through_or_believed_is_refused() {
+    let file = r#"
+[[destination]]
+name = "events-api"
+origins = ["https://10.0.0.1", "http://[::1]"]
+proxy = "https://proxy.example:3128"
+ca_file = "none.pem"
+connection_max_age = "0 s"
+[[destination]]
+name = "own"
+base_url = "http://127.0.0.1:8090"
+proxy = "http://user:hush@proxy.example"
+allow_private = "yes"
+ca_file = "relay.toml"
+[[destination]]
+name = "hook"
+base_url = "http://b.example"
+proxy_credentials_env = "CREDENTIALS"
+"#;
+    let faults = plan(file, &[("CREDENTIALS", "user:hush")]).unwrap_err();
+    for line in [
+        "origins holds https://10.0.0.1, a private address",
+        "origins holds http://[::1], a private address",
+        "proxy is spoken to over TLS, which is not supported",
+        "ca_file names none.pem, which cannot be read",
+        "connection_max_age lets no connection be used twice",
+        "proxy holds a user name or password",
+        "allow_private is a text, not true or false",
+        "ca_file names relay.toml, which holds no PEM certificate",
+        "proxy_credentials_env stands without a proxy",
+    ] {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+    assert!(!faults.contains("hush"), "{faults}");
+}
+
+#[test]
 fn a_table_of_the_same_name_overrides_member_by_member() {
     let file = "[[destination]]\nname = \"events-api\"\nretry = { wait_first = \"200 ms\" }\n\
                 [[source]]\nname = \"beacon-conversion\"\ndedupe = false";

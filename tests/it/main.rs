@@ -9,6 +9,7 @@ mod clients;
 mod config;
 mod delivery;
 mod edge_cases;
+mod egress;
 mod many;
 mod openapi;
 mod properties;

@@ -6,11 +6,15 @@ mod broken_spool;
 mod fake_upstream;
 mod raw_client;
 mod test_relay;
+mod tls_upstream;
+mod tunnel_proxy;
 
 pub(crate) use self::broken_spool::BrokenSpool;
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
 pub(crate) use self::test_relay::{ORDER, TestRelay};
+pub(crate) use self::tls_upstream::{Seen, TlsUpstream};
+pub(crate) use self::tunnel_proxy::TunnelProxy;
 
 /// Longest that a test waits for what should come at once.
 pub(crate) const SOON: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,11 +1,14 @@
 //! `[[destination]]` tables: what was written, checked and with every default filled in.
 
+mod network;
+
 use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Uri};
 
 use super::reader::Reader;
+use super::secret::Outside;
 use crate::event::{DestinationName, EventKind};
 use crate::forward::Settings;
 use crate::forward::backoff::{Backoff, MaxAge};
@@ -17,6 +20,7 @@ use crate::origin::{Origin, Origins};
 // What `config/relay.toml` writes for events-api, for a table that leaves it out.
 const CONCURRENCY: usize = 32;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+const CONNECTION_MAX_AGE: Duration = Duration::from_secs(5 * 60);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(10);
 const BACKOFF: Backoff = Backoff {
@@ -30,7 +34,7 @@ const ORIGINS_MAX: usize = 64;
 const USER_AGENT: &str = "beacon-relay/{version}";
 
 /// Reads one destination; nothing when it lacks a name or an address, which is noted.
-pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Settings> {
     let name = super::sources::name(reader);
     let base = base_url(reader);
     let concurrency = reader.count("concurrency", 1, 10_000).unwrap_or(CONCURRENCY);
@@ -39,11 +43,15 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
             .count("idle_connections_max", 0, 10_000)
             .unwrap_or(concurrency),
         pool_idle_timeout: reader.span("pool_idle_timeout").unwrap_or(POOL_IDLE_TIMEOUT),
+        connection_max_age: reader.span("connection_max_age").unwrap_or(CONNECTION_MAX_AGE),
         connect_within: reader.span("connect_within").unwrap_or(CONNECT_WITHIN),
         attempt_within: reader.span("attempt_within").unwrap_or(ATTEMPT_WITHIN),
     };
     if limits.attempt_within.is_zero() || limits.attempt_within > Duration::from_secs(300) {
         reader.fault("attempt_within", "is no time for an attempt", "write 1 ms to 300 s");
+    }
+    if limits.connection_max_age.is_zero() {
+        reader.fault("connection_max_age", "lets no connection be used twice", r#"write "5 m""#);
     }
     if limits.connect_within.is_zero() {
         reader.fault("connect_within", "is no time to connect", r#"write "5 s""#);
@@ -58,14 +66,16 @@ pub(super) fn read(reader: &Reader<'_>) -> Option<Settings> {
     let when_unsure = reader.choice("when_unsure", &unsure).unwrap_or_default();
     let user_agent = reader.text("user_agent").unwrap_or(USER_AGENT);
     let user_agent = user_agent.replace("{version}", env!("CARGO_PKG_VERSION"));
-    let Ok(user_agent) = HeaderValue::try_from(user_agent) else {
+    let user_agent = HeaderValue::try_from(user_agent).ok();
+    if user_agent.is_none() {
         reader.fault("user_agent", "cannot stand in a header", "use visible ASCII only");
-        return None;
-    };
+    }
     let target = target(reader, base.as_ref());
-    let shape = Shape::new(base?.0, target?, user_agent);
+    let origin = base.map(|(origin, _)| origin);
+    let network = network::read(reader, outside, origin.as_ref(), target.as_ref());
+    let (shape, network) = (Shape::new(origin?, target?, user_agent?), network?);
     let name = DestinationName::new(name?);
-    Some(Settings { name, shape, concurrency, limits, backoff, max_age, when_unsure })
+    Some(Settings { name, shape, concurrency, limits, network, backoff, max_age, when_unsure })
 }
 
 type Base = (Origin, Option<PathAndQuery>);

@@ -4,32 +4,39 @@
 //! Attempts are counted by the forwarder. What met a stale connection is sent once more here: by
 //! the pool before a byte was written, by the client after.
 
-use std::collections::HashSet;
+mod dial;
+mod line;
+mod lookup;
+mod proxy;
+mod trust;
+
 use std::io;
-use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::RETRY_AFTER;
-use http::{Extensions, Request, Response, Uri};
+use http::header::{PROXY_AUTHORIZATION, RETRY_AFTER};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{
-    CaptureConnection, Connected, Connection, HttpConnector, HttpInfo, capture_connection,
-};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client as Pool, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::Counter;
 use tokio::time::Instant;
-use tower::{BoxError, Service};
 
 use super::verdict::{Attempt, Sent, retry_after};
 use crate::clock::Clock;
+use crate::origin::Origin;
 use crate::spool::Refusal;
+
+use dial::{Dial, Watched};
+use line::Used;
+
+pub use lookup::{Private, Resolve, Resolving, System};
+pub use proxy::{Proxy, ProxyFault};
+pub use trust::{Trust, TrustFault};
 
 /// What a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,10 +45,36 @@ pub struct Limits {
     pub idle_connections_max: usize,
     /// How long an idle one is kept; under the server's own limit, or requests meet closed ones.
     pub pool_idle_timeout: Duration,
+    /// How long one is used at all, so that a name's new address is found.
+    pub connection_max_age: Duration,
     /// Longest wait for a connection, within the attempt's time.
     pub connect_within: Duration,
     /// Longest wait for the end of an answer, from the start of the attempt.
     pub attempt_within: Duration,
+}
+
+/// What lies between a client and those it speaks to.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// The operator's own origin: where it leads is not questioned.
+    pub base: Origin,
+    /// Whether other origins may lead to this machine and into private networks.
+    pub allow_private: bool,
+    /// What every request goes through. It resolves names itself, so it must guard itself too.
+    pub proxy: Option<Proxy>,
+    /// Whose certificates are believed.
+    pub trust: Trust,
+    /// Who knows the addresses of names.
+    pub resolver: Arc<dyn Resolve>,
+}
+
+impl Network {
+    /// The open internet, and `base` wherever it is.
+    #[must_use]
+    pub fn open(base: Origin) -> Self {
+        let (proxy, trust, resolver) = (None, Trust::default(), Arc::new(System));
+        Self { base, allow_private: false, proxy, trust, resolver }
+    }
 }
 
 /// What a client counts.
@@ -56,40 +89,36 @@ pub struct Counters {
 /// A pooled client.
 #[derive(Clone, Debug)]
 pub struct Client {
-    pool: Pool<Connector, Full<Bytes>>,
+    pool: Pool<Watched<HttpsConnector<Dial>>, Full<Bytes>>,
     attempt_within: Duration,
     clock: Clock,
-    used: Used,
     resent: Counter,
+    proxy_authorization: Option<HeaderValue>,
 }
-
-type Connector = Watched<HttpsConnector<HttpConnector>>;
 
 /// An answer's body is read no further, for the sake of its connection, than this.
 const DRAINED_BYTES_MAX: usize = 64 * 1024;
 
 impl Client {
-    /// A client within `limits`.
+    /// A client within `limits` on `network`.
     #[must_use]
-    pub fn new(limits: Limits, counters: Counters, clock: Clock) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
+    pub fn new(limits: Limits, network: &Network, counters: Counters, clock: Clock) -> Self {
         let https = HttpsConnectorBuilder::new()
-            .with_webpki_roots()
+            .with_tls_config(network.trust.config())
             .https_or_http()
             .enable_all_versions()
-            .wrap_connector(http);
-        let (Counters { opened, resent }, used) = (counters, Used::default());
-        let connector =
-            Watched { inner: https, within: limits.connect_within, opened, used: used.clone() };
+            .wrap_connector(Dial::new(network, limits.connection_max_age));
+        let Counters { opened, resent } = counters;
+        let connector = Watched { inner: https, within: limits.connect_within, opened };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_idle_timeout(limits.pool_idle_timeout)
             .pool_max_idle_per_host(limits.idle_connections_max)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
             .build(connector);
-        Self { pool, attempt_within: limits.attempt_within, clock, used, resent }
+        let proxy_authorization = network.proxy.as_ref().and_then(Proxy::authorization).cloned();
+        let attempt_within = limits.attempt_within;
+        Self { pool, attempt_within, clock, resent, proxy_authorization }
     }
 
     /// Sends a request and reads its answer, all within the time of an attempt. A request whose
@@ -97,7 +126,13 @@ impl Client {
     /// likely, and is sent once more at once.
     ///
     /// Dropped before its end, the request may have arrived.
-    pub async fn attempt(&self, request: Request<Full<Bytes>>) -> Attempt {
+    pub async fn attempt(&self, mut request: Request<Full<Bytes>>) -> Attempt {
+        // Inside a tunnel it would reach the server instead.
+        if request.uri().scheme() == Some(&http::uri::Scheme::HTTP)
+            && let Some(value) = &self.proxy_authorization
+        {
+            request.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
+        }
         let deadline = Instant::now() + self.attempt_within;
         match self.send(request.clone(), deadline).await {
             Ended::Attempt(attempt) => attempt,
@@ -113,25 +148,28 @@ impl Client {
 
     async fn send(&self, mut request: Request<Full<Bytes>>, deadline: Instant) -> Ended {
         let connection = capture_connection(&mut request);
+        let used = Used(&connection);
         let answered = tokio::time::timeout_at(deadline, self.pool.request(request)).await;
-        let local = local_address(&connection);
         let attempt = match answered {
             Ok(Ok(response)) => {
-                if let Some(local) = local {
-                    self.used.add(local);
+                used.answered();
+                let status = response.status();
+                if used.is_proxied() && status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+                    // The proxy's word, not the destination's.
+                    return Ended::Attempt(Attempt::Unanswered { sent: Sent::No, code: "connect" });
                 }
                 self.read(response, deadline).await
             }
             Ok(Err(error)) => {
-                if is_closed(&error) && local.is_some_and(|local| self.used.has(local)) {
+                if is_closed(&error) && used.was_reused() {
                     return Ended::Stale;
                 }
                 unanswered(&error)
             }
             Err(_elapsed) => {
-                // Without a connection nothing can have left.
-                let connected = connection.connection_metadata().is_some();
-                let sent = if connected { Sent::Maybe } else { Sent::No };
+                // Others share the connection under HTTP/2, and it may be dead.
+                used.give_up();
+                let sent = if used.is_there() { Sent::Maybe } else { Sent::No };
                 Attempt::Unanswered { sent, code: "timeout" }
             }
         };
@@ -153,39 +191,6 @@ enum Ended {
     Attempt(Attempt),
     /// A reused connection closed without an answer.
     Stale,
-}
-
-/// Local addresses of connections that have carried an answer. As many as there are ports.
-#[derive(Clone, Debug, Default)]
-struct Used(Arc<Mutex<HashSet<SocketAddr>>>);
-
-impl Used {
-    fn add(&self, local: SocketAddr) {
-        self.addresses().insert(local);
-    }
-
-    fn has(&self, local: SocketAddr) -> bool {
-        self.addresses().contains(&local)
-    }
-
-    /// A new connection has the address now.
-    fn renew(&self, local: SocketAddr) {
-        self.addresses().remove(&local);
-    }
-
-    fn addresses(&self) -> MutexGuard<'_, HashSet<SocketAddr>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn local_address(connection: &CaptureConnection) -> Option<SocketAddr> {
-    local_of(connection.connection_metadata().as_ref()?)
-}
-
-fn local_of(connected: &Connected) -> Option<SocketAddr> {
-    let mut extras = Extensions::new();
-    connected.get_extras(&mut extras);
-    extras.get::<HttpInfo>().map(HttpInfo::local_addr)
 }
 
 /// Reads a body to its end so that its connection can be used again, and keeps the first bytes.
@@ -210,63 +215,33 @@ const BROKEN: Attempt = Attempt::Unanswered { sent: Sent::Maybe, code: "broken" 
 
 fn unanswered(error: &Error) -> Attempt {
     if error.is_connect() {
-        return Attempt::Unanswered { sent: Sent::No, code: "connect" };
+        let private = causes(error).any(|cause| {
+            let inner = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            cause.is::<Private>() || inner.is_some_and(|inner| inner.is::<Private>())
+        });
+        let code = if private { "private_address" } else { "connect" };
+        return Attempt::Unanswered { sent: Sent::No, code };
     }
     BROKEN
 }
 
 /// Whether the other side closed or reset the connection before its answer.
 fn is_closed(error: &Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+    for cause in causes(error) {
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
             return true;
         }
-        if let Some(io) = error.downcast_ref::<io::Error>() {
+        if let Some(io) = cause.downcast_ref::<io::Error>() {
             let closed = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
             return closed.contains(&io.kind());
         }
-        cause = error.source();
     }
     false
 }
 
-/// A connector that bounds the whole way to a connection, name and handshake included, and counts.
-#[derive(Clone, Debug)]
-struct Watched<C> {
-    inner: C,
-    within: Duration,
-    opened: Counter,
-    used: Used,
+fn causes(error: &Error) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
 }
 
-type Opening<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
-
-impl<C> Service<Uri> for Watched<C>
-where
-    C: Service<Uri>,
-    C::Response: Connection,
-    C::Error: Into<BoxError>,
-    C::Future: Send + 'static,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = Opening<C::Response>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let opening = tokio::time::timeout(self.within, self.inner.call(uri));
-        let (opened, used) = (self.opened.clone(), self.used.clone());
-        Box::pin(async move {
-            let connection = opening.await?.map_err(Into::into)?;
-            opened.increment(1);
-            if let Some(local) = local_of(&connection.connected()) {
-                used.renew(local);
-            }
-            Ok(connection)
-        })
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,112 @@
+//! On the way to the upstream: TLS and HTTP/2, a proxy, connections that close, upstreams that lie.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use hyper::Version;
+
+use crate::support::{FakeUpstream, TestRelay, TlsUpstream, TunnelProxy};
+
+/// A configuration whose events-api is `upstream`, with `more` in the table.
+fn to(upstream: &TlsUpstream, dir: &tempfile::TempDir, more: &str) -> String {
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, upstream.authority_pem()).unwrap();
+    format!(
+        "[[destination]]\nname = \"tls\"\nbase_url = \"{}\"\ntarget = \"verbatim\"\nca_file = {ca_file:?}\n\
+         retry = {{ wait_first = \"20 ms\", wait_max = \"100 ms\" }}\n{more}\n\
+         [[source]]\nname = \"beacon-view\"\nto = [\"tls\"]\n",
+        upstream.url()
+    )
+}
+
+/// Posts views, which may not be sent twice, and returns their paths.
+async fn post_views(relay: &TestRelay, numbers: Range<usize>) -> HashSet<String> {
+    let mut targets = HashSet::new();
+    for n in numbers {
+        let target = format!("/v1/beacon/view/{n}?t=a|b^c&p=%2e%2e//&d='%zz");
+        assert_eq!(relay.post(&target, r#"{"user_id":"u"}"#).await.status, 202);
+        targets.insert(target);
+    }
+    targets
+}
+
+async fn all_arrive_once(relay: TestRelay, upstream: &TlsUpstream, posted: HashSet<String>) {
+    relay.settled().await;
+    let status = relay.status().await;
+    assert_eq!(status["ledger"]["store"]["delivered"], posted.len(), "{status:#}");
+    let seen = upstream.seen();
+    assert_eq!(seen.len(), posted.len(), "none arrives twice");
+    let arrived: HashSet<String> = seen.into_iter().map(|one| one.target).collect();
+    assert_eq!(arrived, posted);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn http_2_is_spoken_where_it_is_offered() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    // One connection carries all of HTTP/2; HTTP/1.1 takes one for each request under way.
+    for (protocols, version, connections_max) in
+        [(&["h2", "http/1.1"][..], Version::HTTP_2, 1), (&["http/1.1"], Version::HTTP_11, 32)]
+    {
+        let upstream = TlsUpstream::start(protocols, usize::MAX).await;
+        let relay = TestRelay::start_with(&to(&upstream, &dir, ""), &unused).await;
+        let mut posted = post_views(&relay, 0..1).await;
+        relay.settled().await;
+        posted.extend(post_views(&relay, 1..40).await);
+        relay.settled().await;
+        for one in upstream.seen() {
+            assert_eq!((one.version, &one.body[..]), (version, &br#"{"user_id":"u"}"#[..]));
+        }
+        let connections = upstream.connections();
+        assert!(connections <= connections_max, "{connections} connections for {version:?}");
+        all_arrive_once(relay, &upstream, posted).await;
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_lets_connections_go_loses_nothing() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    for protocols in [&["h2"][..], &["http/1.1"]] {
+        let upstream = TlsUpstream::start(protocols, 3).await;
+        let relay = TestRelay::start_with(&to(&upstream, &dir, ""), &unused).await;
+        let posted = post_views(&relay, 0..40).await;
+        relay.settled().await;
+        assert!(upstream.connections() >= 13, "connections did close");
+        all_arrive_once(relay, &upstream, posted).await;
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_an_unknown_authority_is_not_believed() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let (upstream, other) = (
+        TlsUpstream::start(&["h2"], usize::MAX).await,
+        TlsUpstream::start(&["h2"], usize::MAX).await,
+    );
+    let config = to(&other, &dir, "").replace(&other.url(), &upstream.url());
+    let relay = TestRelay::start_with(&config, &unused).await;
+    post_views(&relay, 0..1).await;
+    relay.until(|status| status["destinations"][1]["retrying"] == 1).await;
+    assert_eq!(upstream.seen(), []);
+    let metrics = relay.metrics().await;
+    let line = r#"beacon_relay_attempts_total{destination="tls",verdict="connect"}"#;
+    assert!(metrics.contains(line), "{metrics}");
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_proxy_is_gone_through_in_a_tunnel() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let (upstream, proxy) =
+        (TlsUpstream::start(&["h2", "http/1.1"], usize::MAX).await, TunnelProxy::start().await);
+    let more = format!("proxy = \"{}\"\nproxy_credentials_env = \"ADMIN_TOKEN\"", proxy.url());
+    let relay = TestRelay::start_with(&to(&upstream, &dir, &more), &unused).await;
+    let posted = post_views(&relay, 0..10).await;
+    relay.settled().await;
+    let heads = proxy.heads();
+    assert_eq!(heads.len(), upstream.connections(), "every connection is a tunnel's");
+    let head = &heads[0];
+    assert!(head.starts_with(&format!("CONNECT localhost:{} ", upstream.addr().port())), "{head}");
+    assert!(head.contains("Proxy-Authorization: Basic aHVzaA==\r\n"), "{head}");
+    all_arrive_once(relay, &upstream, posted).await;
+}
