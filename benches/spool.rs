@@ -16,7 +16,7 @@ use beacon_relay::event::{
     SourceName,
 };
 use beacon_relay::spool::embedded::{Embedded, Settings};
-use beacon_relay::spool::{Batch, Lane, NewEvent, Settlement, Spool};
+use beacon_relay::spool::{Batch, Lane, NewEvent, Settlement, Spool, Want};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
@@ -138,7 +138,7 @@ async fn deliver(spool: &Arc<Embedded>, events: u64) -> Outcome<()> {
     let to = DestinationName::new("events-api");
     let mut left = events / CALLERS * CALLERS;
     while left > 0 {
-        for lease in spool.lease(&to, 32, Duration::from_secs(10)).await? {
+        for lease in spool.lease(&to, Want::any(32), Duration::from_secs(10)).await? {
             spool.settle(lease, Settlement::Delivered).await?;
             left -= 1;
         }

@@ -20,7 +20,7 @@ use crate::clock::Clock;
 use crate::event::DestinationName;
 use crate::ledger::{Held, LeaseEnd, Ledger};
 use crate::metrics::{DestinationMetrics, Metrics};
-use crate::spool::{Cause, Lease, Refusal, SettleError, Settlement, Spool};
+use crate::spool::{Cause, Lease, Refusal, SettleError, Settlement, Spool, Want};
 
 use backoff::{Backoff, MaxAge};
 use client::{Client, Counters, Limits, Network};
@@ -148,7 +148,7 @@ impl Forwarder {
         let leased = tokio::select! {
             biased;
             () = closing => return,
-            leased = self.spool.lease(&self.settings.name, permits.len(), LEASE_WAIT) => leased,
+            leased = self.spool.lease(&self.settings.name, Want::any(permits.len()), LEASE_WAIT) => leased,
         };
         let leases = match leased {
             Ok(leases) => leases,

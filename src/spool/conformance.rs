@@ -9,6 +9,7 @@ pub(super) mod bounds;
 pub(super) mod dead;
 pub(super) mod dedupe;
 pub(super) mod find;
+pub(super) mod lanes;
 pub(super) mod lease;
 pub(super) mod request;
 
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 
 use super::{
     Appended, Batch, Cause, DeadFilter, DeadLetter, DeadQuery, Lane, Lease, NewEvent, Refusal,
-    Replayed, SettleError, Settlement, Spool, SpoolStats,
+    Replayed, SettleError, Settlement, Spool, SpoolStats, Want,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::event::{
@@ -83,6 +84,11 @@ macro_rules! conformance {
             lease: a_dropped_lease_call_has_taken_nothing
             lease: a_lost_acknowledgement_is_a_duplicate_not_a_loss
             lease: destinations_are_settled_apart
+            lanes: what_waited_too_long_is_backlog_and_is_overtaken
+            lanes: a_flood_leaves_few_before_the_newest
+            lanes: others_are_taken_within_their_bound
+            lanes: no_lane_keeps_another_waiting
+            lanes: what_a_stop_left_is_backlog
             dead: a_dead_letter_keeps_body_refusal_and_attempts
             dead: a_replay_is_a_fresh_delivery_and_says_whose
             dead: dead_letters_are_listed_in_pages
@@ -243,13 +249,19 @@ impl<S: Store> Stage<S> {
 
     /// Leases exactly `count`, and fails when they do not come.
     async fn take(&self, name: &str, count: u64) -> Vec<Lease> {
+        self.take_with(name, count, Want::any).await
+    }
+
+    /// The same, of the lanes that `want` makes of what is still to come.
+    async fn take_with(&self, name: &str, count: u64, want: impl Fn(usize) -> Want) -> Vec<Lease> {
         let (to, count) = (to(name), usize::try_from(count).unwrap());
         let patience = Instant::now() + PATIENCE;
         let mut leases = Vec::new();
         while leases.len() < count {
             assert!(Instant::now() < patience, "{} of {count} came", leases.len());
             let max = count - leases.len();
-            let more = self.spool().lease(&to, max, Duration::from_millis(200)).await.unwrap();
+            let more =
+                self.spool().lease(&to, want(max), Duration::from_millis(200)).await.unwrap();
             assert!(more.len() <= max, "more than was asked for");
             leases.extend(more);
         }
@@ -271,7 +283,7 @@ impl<S: Store> Stage<S> {
 
     /// Asserts that nothing is due.
     async fn none(&self, name: &str) {
-        let leases = self.spool().lease(&to(name), 16, GLANCE).await.unwrap();
+        let leases = self.spool().lease(&to(name), Want::any(16), GLANCE).await.unwrap();
         assert!(leases.is_empty(), "{leases:?}");
     }
 

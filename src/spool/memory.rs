@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use self::shelf::Shelf;
 use super::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
 };
 use crate::clock::Clock;
 use crate::event::{DedupeKey, DestinationName};
@@ -105,15 +105,15 @@ impl Memory {
     }
 
     /// Takes what is due, or says when to look again.
-    fn take(&self, to: &DestinationName, max: usize) -> Result<Taken, StoreFault> {
+    fn take(&self, to: &DestinationName, want: Want) -> Result<Taken, StoreFault> {
         let now = self.clock.now();
         let mut shelf = self.shelf("leasing")?;
-        if shelf.is_closed() || max == 0 {
+        if shelf.is_closed() || want.max == 0 {
             return Ok(Taken::Leases(Vec::new()));
         }
-        let leases = shelf.lease(to, max, now, now.after(self.settings.lease_for));
+        let leases = shelf.lease(to, want, now, now.after(self.settings.lease_for));
         if leases.is_empty() {
-            return Ok(Taken::Nothing(shelf.next_due(to).map(|due| due.since(now))));
+            return Ok(Taken::Nothing(shelf.next_due(to, want).map(|due| due.since(now))));
         }
         Ok(Taken::Leases(leases))
     }
@@ -122,7 +122,7 @@ impl Memory {
     async fn lease_within(
         &self,
         to: &DestinationName,
-        max: usize,
+        want: Want,
         wait: Duration,
     ) -> Result<Vec<Lease>, StoreFault> {
         // No deadline when the wait reaches beyond the end of time.
@@ -131,7 +131,7 @@ impl Memory {
             let mut changed = pin!(self.changed.notified());
             // From here on a change wakes us, also one between the look and the wait.
             changed.as_mut().enable();
-            let due = match self.take(to, max)? {
+            let due = match self.take(to, want)? {
                 Taken::Leases(leases) => return Ok(leases),
                 Taken::Nothing(due) => due,
             };
@@ -174,10 +174,10 @@ impl Spool for Memory {
     fn lease<'a>(
         &'a self,
         to: &'a DestinationName,
-        max: usize,
+        want: Want,
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
-        Box::pin(self.lease_within(to, max, wait))
+        Box::pin(self.lease_within(to, want, wait))
     }
 
     fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {

@@ -38,13 +38,14 @@ pub trait Spool: Send + Sync + 'static {
     /// [`AppendError::Unsure`] or [`AppendError::Fault`], and the same batch may be sent again.
     fn append(&self, batch: Batch) -> SpoolFuture<'_, Receipt, AppendError>;
 
-    /// Takes up to `max` due deliveries owed to `to`, waiting at most `wait` for the first.
+    /// Takes due deliveries owed to `to`, as many as `want` says, waiting at most `wait` for the
+    /// first. Fresh events come first, but for every fourth turn.
     ///
     /// Cancel-safe: a call dropped while it waits has taken nothing.
     fn lease<'a>(
         &'a self,
         to: &'a DestinationName,
-        max: usize,
+        want: Want,
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>>;
 
@@ -105,12 +106,36 @@ pub struct NewEvent {
     pub lane: Lane,
 }
 
+/// How many deliveries a lease may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Want {
+    /// All together.
+    pub max: usize,
+    /// Of them, from lanes other than the live one.
+    pub others: usize,
+}
+
+impl Want {
+    /// Up to `max`, of whichever lane.
+    #[must_use]
+    pub const fn any(max: usize) -> Self {
+        Self { max, others: max }
+    }
+}
+
+/// How long an event stays in the live lane; what waited longer is backlog. More than an open
+/// breaker waits between two probes, so that what comes in meanwhile still goes first.
+pub const FRESH_FOR: Duration = Duration::from_secs(8);
+/// How many of the newest events stay in the live lane, about: what lies farther behind is backlog.
+/// Few enough to be sent in seconds by a slow destination.
+pub const FRESH_MAX: u64 = 512;
+
 /// The queue of a destination that a delivery waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// Fresh events.
+    /// Fresh events: not older than [`FRESH_FOR`], and among the newest.
     Live,
-    /// Imports, and what an outage left.
+    /// Imports, what an outage left, and what was there at a start.
     Backlog,
     /// Waiting for another attempt.
     Retry,

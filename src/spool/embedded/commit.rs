@@ -16,10 +16,11 @@ use self::draft::{Drafter, Plan};
 use super::files::WriteError;
 use super::inbox::{Command, Next};
 use super::keys::{Ending, Keys};
-use super::lease::{Cursor, Waiting};
+use super::lease::Waiting;
 use super::log::{Draft, Writer, Written};
 use super::record::{Prior, Record};
 use super::state::State;
+use super::unread::Cursor;
 use super::{LogKind, Shared, lock};
 use crate::clock::Timestamp;
 use crate::spool::{AppendError, Found, Receipt, Replayed, SettleError, StoreFault};
@@ -220,7 +221,7 @@ impl Committer {
             let mut state = lock(&self.shared.state);
             let mut changed = Vec::new();
             if let Some(written) = &outcome[LogKind::Accepted.index()] {
-                arrive(&mut state, &work.drafts[0], written, &mut changed);
+                arrive(&mut state, &work.drafts[0], written, now, &mut changed);
             }
             for job in work.jobs {
                 answers.push(self.settle(&mut state, job, &work.drafts, outcome, now));
@@ -312,14 +313,18 @@ impl Committer {
 }
 
 /// New records of `log/` are there to be read.
-fn arrive(state: &mut State, drafts: &[Draft], written: &[Written], changed: &mut Vec<usize>) {
-    let boundary = state.boundary;
+fn arrive(
+    state: &mut State,
+    drafts: &[Draft],
+    written: &[Written],
+    now: Timestamp,
+    changed: &mut Vec<usize>,
+) {
     for (draft, written) in drafts.iter().zip(written) {
-        let lane = State::lane_of(boundary, written.seq, draft.record.lane);
         let at = Cursor { segment: written.segment, offset: written.offset, seq: written.seq };
         let lines = state.extend(LogKind::Accepted, written);
         for line in &lines {
-            state.lines[*line].arrived(lane, at);
+            state.lines[*line].unread.arrived(draft.record.lane, at, now);
         }
         match draft.record.prior {
             Some(letter) => {

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use super::damage::Damage;
 use super::files::LogFile;
-use super::lease::{Cursor, Delivery, Waiting};
+use super::lease::{Delivery, Waiting};
 use super::record::{self, Checked, Origin, Record, Sources, View};
 use super::scan::{self, Scan, Step};
 use super::segment::{DATA_START, SegmentId};
 use super::state::State;
+use super::unread::{Cursor, Reader};
 use super::{LogKind, Place};
 use crate::clock::Timestamp;
-use crate::spool::{DeliveryId, Lane, StoreFault};
+use crate::spool::{DeliveryId, Lane, StoreFault, Want};
 
 /// Bytes of `log/` read at once for one lane.
 const PIECE: u64 = 256 << 10;
@@ -27,12 +28,12 @@ const POINTS_MAX: usize = 64;
 
 /// What is to be read for a line.
 #[derive(Debug)]
-pub(super) enum Want {
+pub(super) enum Plan {
     Points(Vec<Point>),
     Piece(Piece),
 }
 
-impl Want {
+impl Plan {
     /// Whether it lies where something was just written, so that no disk is waited for.
     pub(super) fn is_fresh(&self) -> bool {
         match self {
@@ -54,10 +55,10 @@ pub(super) struct Point {
     seed: u32,
 }
 
-/// The next records of a lane.
+/// The next records of a reader.
 #[derive(Debug)]
 pub(super) struct Piece {
-    lane: Lane,
+    reader: Reader,
     cursor: Cursor,
     file: Arc<LogFile>,
     seed: u32,
@@ -75,30 +76,35 @@ pub(super) struct Piece {
 #[derive(Debug, Default)]
 pub(super) struct Got {
     found: Vec<(Place, Arc<Record>, Origin)>,
-    /// Where the lane is read on.
-    next: Option<(Lane, Cursor)>,
+    /// Where its reader goes on.
+    next: Option<(Reader, Cursor)>,
     /// The keys of the points that were asked for.
     points: Vec<((Timestamp, DeliveryId), Waiting)>,
     pub(super) damage: Vec<Damage>,
 }
 
-/// Says what is to be read before `max` deliveries can be handed out, if anything is.
-pub(super) fn plan(state: &mut State, line: usize, max: usize, now: Timestamp) -> Option<Want> {
-    if let Some(points) = due_points(state, line, now) {
-        return Some(Want::Points(points));
+/// Says what is to be read before as many deliveries can be handed out as are wanted, if anything
+/// is.
+pub(super) fn plan(state: &mut State, line: usize, want: Want, now: Timestamp) -> Option<Plan> {
+    if want.others > 0
+        && let Some(points) = due_points(state, line, now)
+    {
+        return Some(Plan::Points(points));
     }
-    let of = &state.lines[line];
-    if !of.takes_new() || of.ready_in_all() >= max {
+    if !state.lines[line].takes_new() {
         return None;
     }
-    for lane in [Lane::Live, Lane::Backlog] {
-        if state.lines[line].ready(lane) == 0
-            && let Some(piece) = next_piece(state, line, lane)
-        {
-            return Some(Want::Piece(piece));
-        }
+    if state.lines[line].ready(Lane::Live) == 0
+        && let Some(piece) = next_piece(state, line, Reader::Live)
+    {
+        return Some(Plan::Piece(piece));
     }
-    None
+    if want.others == 0 || state.lines[line].ready(Lane::Backlog) > 0 {
+        return None;
+    }
+    let [first, second] = state.lines[line].unread.backlog_order();
+    let piece = next_piece(state, line, first).or_else(|| next_piece(state, line, second))?;
+    Some(Plan::Piece(piece))
 }
 
 fn due_points(state: &mut State, line: usize, now: Timestamp) -> Option<Vec<Point>> {
@@ -138,15 +144,33 @@ fn forget_due(state: &mut State, line: usize, key: (Timestamp, DeliveryId)) {
     }
 }
 
-fn next_piece(state: &mut State, line: usize, lane: Lane) -> Option<Piece> {
-    let boundary = state.boundary;
-    let unread = state.lines[line].unread(lane);
-    let (count, mut cursor) = (unread.count, unread.cursor?);
-    if count == 0 {
-        return None;
-    }
-    let segments = &state.track(LogKind::Accepted).segments;
+fn next_piece(state: &mut State, line: usize, reader: Reader) -> Option<Piece> {
     loop {
+        let (from, end) = state.lines[line].unread.next(reader)?;
+        if let Some(piece) = piece_from(state, line, reader, from, end) {
+            return Some(piece);
+        }
+        let missing = state.lines[line].unread.ended(reader);
+        if missing > 0 {
+            // Each unread delivery has its bit unset in a segment at or behind its cursor, so this
+            // is a bug of ours; it must not keep the line waiting for what is not there.
+            let destination = &state.lines[line].name;
+            tracing::error!(%destination, count = missing, "deliveries are nowhere to be read");
+            state.flow.removed += missing;
+        }
+    }
+}
+
+/// The records from `cursor` on, before sequence `end`.
+fn piece_from(
+    state: &State,
+    line: usize,
+    reader: Reader,
+    mut cursor: Cursor,
+    end: u64,
+) -> Option<Piece> {
+    let segments = &state.track(LogKind::Accepted).segments;
+    while cursor.seq < end {
         if let Some(segment) = segments.get(&cursor.segment)
             && let Some(slot) = segment.slot_of(line)
             && segment.bits.unset_of(slot) > 0
@@ -154,30 +178,23 @@ fn next_piece(state: &mut State, line: usize, lane: Lane) -> Option<Piece> {
         {
             let index = cursor.seq - segment.head.first;
             let until = (index + PIECE_RECORDS).min(segment.bits.len());
+            let until = until.min(end.saturating_sub(segment.head.first));
             let is_last = segments.last_key_value().map(|(id, _)| *id) == Some(cursor.segment);
             return Some(Piece {
-                lane,
+                reader,
                 cursor,
                 file: Arc::clone(&segment.file),
                 seed: segment.seed,
                 end: segment.end,
                 last: segment.next_seq() - 1,
                 slot,
-                boundary,
+                boundary: state.boundary,
                 settled: (index..until).map(|index| segment.bits.is_set(index, slot)).collect(),
                 fresh: is_last && segment.end - cursor.offset <= PIECE,
             });
         }
-        match start_behind(segments, cursor.segment) {
-            Some(next) => cursor = next,
-            None => break,
-        }
+        cursor = start_behind(segments, cursor.segment)?;
     }
-    // Each unread delivery has its bit unset in a segment at or behind the cursor, so this is a
-    // bug of ours; it must not keep the line waiting for what is not there.
-    tracing::error!(destination = %state.lines[line].name, count, "deliveries are nowhere to be read");
-    state.lines[line].unread(lane).count = 0;
-    state.flow.removed += count;
     None
 }
 
@@ -187,10 +204,10 @@ fn start_behind<T>(segments: &BTreeMap<SegmentId, T>, id: SegmentId) -> Option<C
 }
 
 /// Reads what was planned; blocks.
-pub(super) fn read(want: Want, sources: &mut Sources) -> Result<Got, StoreFault> {
-    match want {
-        Want::Points(points) => read_points(points, sources),
-        Want::Piece(piece) => read_piece(&piece, sources),
+pub(super) fn read(plan: Plan, sources: &mut Sources) -> Result<Got, StoreFault> {
+    match plan {
+        Plan::Points(points) => read_points(points, sources),
+        Plan::Piece(piece) => read_piece(&piece, sources),
     }
 }
 
@@ -249,9 +266,9 @@ fn read_piece(piece: &Piece, sources: &mut Sources) -> Result<Got, StoreFault> {
                     Place { log: LogKind::Accepted, seq: at.seq, slot: piece.slot, offset, len };
                 let ours = !settled
                     && view.owed() >> piece.slot & 1 == 1
-                    && view.lane().is_none_or(|lane| {
-                        State::lane_of(piece.boundary, at.seq, lane) == piece.lane
-                    });
+                    && view
+                        .lane()
+                        .is_none_or(|lane| piece.reader.takes(piece.boundary, at.seq, lane));
                 if ours {
                     with_origin(&view, place, sources).map(|(r, o)| Some((place, r, o)))
                 } else {
@@ -273,7 +290,7 @@ fn read_piece(piece: &Piece, sources: &mut Sources) -> Result<Got, StoreFault> {
             }
         }
     }
-    got.next = Some((piece.lane, at));
+    got.next = Some((piece.reader, at));
     Ok(got)
 }
 
@@ -295,18 +312,17 @@ fn damage_at(piece: &Piece, at: Cursor) -> Result<(Damage, Cursor), StoreFault> 
 
 /// Takes in what was read.
 pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
-    if let Some((lane, next)) = got.next {
-        state.lines[line].unread(lane).cursor = Some(next);
+    if let Some((reader, next)) = got.next {
+        let lane = reader.lane();
+        state.lines[line].unread.went(reader, next, got.found.len() as u64);
         for (place, record, origin) in got.found {
-            let unread = state.lines[line].unread(lane);
-            unread.count = unread.count.saturating_sub(1);
             let attempts = record.attempts;
             let id = DeliveryId::begun_by(place.seq, place.slot);
             state.lines[line].note_age(record.event.accepted_at);
             state.lines[line].stage(Delivery { id, place, record, origin, attempts, lane });
         }
         for damage in &got.damage {
-            lose(state, line, damage, lane);
+            lose(state, line, damage, reader);
         }
         return;
     }
@@ -327,7 +343,7 @@ pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
 }
 
 /// Gives up the deliveries to one line of the records that a damaged piece had.
-fn lose(state: &mut State, line: usize, damage: &Damage, lane: Lane) {
+fn lose(state: &mut State, line: usize, damage: &Damage, reader: Reader) {
     let Some(segment) = state.track(damage.log).segments.get(&damage.segment) else { return };
     let Some(slot) = segment.slot_of(line) else { return };
     let in_damage = |place: Place| place.log == damage.log && damage.seqs.contains(&place.seq);
@@ -339,10 +355,7 @@ fn lose(state: &mut State, line: usize, damage: &Damage, lane: Lane) {
             continue;
         }
         state.flow.removed += 1;
-        // Which lane a record was in is lost with it; this one first, for it was being read.
-        let other = if lane == Lane::Live { Lane::Backlog } else { Lane::Live };
-        let from = if state.lines[line].unread(lane).count > 0 { lane } else { other };
-        let unread = state.lines[line].unread(from);
-        unread.count = unread.count.saturating_sub(1);
+        // Which lane a record was in is lost with it.
+        state.lines[line].unread.lost(reader, seq);
     }
 }

@@ -1,7 +1,7 @@
 //! The line of one destination: what of it was read and is ready, what is held, what is due when.
 //!
-//! A delivery that was not read yet is only counted here; a cursor for each lane says where the
-//! reading goes on. Everything else of an unsettled delivery is in exactly one of the queues.
+//! A delivery that was not read yet is only counted, in [`Unread`]. Everything else of an unsettled
+//! delivery is in exactly one of the queues.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, Notify};
 
 use super::Place;
 use super::record::{Origin, Record, Sources};
-use super::segment::SegmentId;
+use super::unread::{Reader, Unread};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DeliveryId, DestinationStats, Lane};
+use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, Lane};
 
 /// Deliveries that may wait for another attempt before nothing new is handed out.
 const DUE_MAX: usize = 1_000_000;
@@ -63,21 +63,6 @@ pub(super) struct Held {
     pub(super) settling: bool,
 }
 
-/// Where the reading of a lane goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
-    pub(super) segment: SegmentId,
-    pub(super) offset: u64,
-    pub(super) seq: u64,
-}
-
-/// One lane that is read from `log/`.
-#[derive(Debug, Default)]
-pub(super) struct Unread {
-    pub(super) count: u64,
-    pub(super) cursor: Option<Cursor>,
-}
-
 /// The line of one destination.
 #[derive(Debug)]
 pub(super) struct Line {
@@ -87,8 +72,7 @@ pub(super) struct Line {
     pub(super) changed: Arc<Notify>,
     /// Held while reading for this line, so that no two calls read the same.
     pub(super) reading: Arc<Mutex<Sources>>,
-    live: Unread,
-    backlog: Unread,
+    pub(super) unread: Unread,
     ready: [VecDeque<Delivery>; 3],
     pub(super) due: BTreeMap<(Timestamp, DeliveryId), Waiting>,
     expiries: BTreeSet<(Timestamp, u64)>,
@@ -108,8 +92,7 @@ impl Line {
             named: false,
             changed: Arc::default(),
             reading: Arc::default(),
-            live: Unread::default(),
-            backlog: Unread::default(),
+            unread: Unread::default(),
             ready: Default::default(),
             due: BTreeMap::new(),
             expiries: BTreeSet::new(),
@@ -121,23 +104,6 @@ impl Line {
         }
     }
 
-    /// What of a lane of `log/` is unread.
-    pub(super) const fn unread(&mut self, lane: Lane) -> &mut Unread {
-        match lane {
-            Lane::Live => &mut self.live,
-            Lane::Backlog | Lane::Retry => &mut self.backlog,
-        }
-    }
-
-    /// A record for this line was written there.
-    pub(super) fn arrived(&mut self, lane: Lane, at: Cursor) {
-        let unread = self.unread(lane);
-        if unread.count == 0 {
-            unread.cursor = Some(at);
-        }
-        unread.count += 1;
-    }
-
     /// Whether more may be handed out than what is due.
     pub(super) fn takes_new(&self) -> bool {
         self.due.len() < DUE_MAX && self.held < HELD_MAX
@@ -147,8 +113,16 @@ impl Line {
         self.ready[lane as usize].len()
     }
 
-    pub(super) fn ready_in_all(&self) -> usize {
-        self.ready.iter().map(VecDeque::len).sum()
+    /// What is ready, and what is not read yet, is backlog once it waited too long. `tail` is the
+    /// sequence that the next record of `log/` gets.
+    pub(super) fn age(&mut self, now: Timestamp, tail: u64) {
+        while let Some(oldest) = self.ready[Lane::Live as usize].front()
+            && now.since(oldest.record.event.accepted_at) >= FRESH_FOR
+            && let Some(delivery) = self.ready[Lane::Live as usize].pop_front()
+        {
+            self.stage(Delivery { lane: Lane::Backlog, ..delivery });
+        }
+        self.unread.cut_off(now, tail);
     }
 
     /// A delivery was read and waits to be taken.
@@ -161,21 +135,26 @@ impl Line {
         self.ready[delivery.lane as usize].push_front(delivery);
     }
 
-    /// The next to be taken.
+    /// The next to be taken, a fresh one unless `others` may be taken.
     ///
-    /// Fresh events go first, but for every fourth that is due again: else a stream of fresh ones
-    /// that fills the concurrency would keep the retries waiting for ever.
-    pub(super) fn pop(&mut self) -> Option<Delivery> {
+    /// Fresh events go first, but for every fourth turn, at which the other lanes take turns: else
+    /// a stream of fresh ones that fills the concurrency would keep the rest waiting for ever.
+    pub(super) fn pop(&mut self, others: bool) -> Option<Delivery> {
         if self.held >= HELD_MAX {
             return None;
         }
-        let order = if self.turn == 0 {
-            [Lane::Retry, Lane::Live, Lane::Backlog]
-        } else {
-            [Lane::Live, Lane::Retry, Lane::Backlog]
+        let order: &[Lane] = match self.turn {
+            _ if !others => &[Lane::Live],
+            3 => &[Lane::Retry, Lane::Backlog, Lane::Live],
+            7 => &[Lane::Backlog, Lane::Retry, Lane::Live],
+            0..=2 => &[Lane::Live, Lane::Backlog, Lane::Retry],
+            _ => &[Lane::Live, Lane::Retry, Lane::Backlog],
         };
-        self.turn = (self.turn + 1) % 4;
-        order.into_iter().find_map(|lane| self.ready[lane as usize].pop_front())
+        let ready = &mut self.ready;
+        let delivery = order.iter().find_map(|lane| ready[*lane as usize].pop_front())?;
+        // Without others no turn is lost to them.
+        self.turn = if others { (self.turn + 1) % 8 } else { self.turn };
+        Some(delivery)
     }
 
     pub(super) fn hold(&mut self, token: u64, until: Timestamp) {
@@ -209,9 +188,10 @@ impl Line {
         }
     }
 
-    /// When something becomes takeable by the clock alone.
-    pub(super) fn next_moment(&self) -> Option<Timestamp> {
-        let due = self.due.first_key_value().map(|((due, _), _)| *due);
+    /// When something becomes takeable by the clock alone, a retry only where `others` may be
+    /// taken.
+    pub(super) fn next_moment(&self, others: bool) -> Option<Timestamp> {
+        let due = self.due.first_key_value().map(|((due, _), _)| *due).filter(|_| others);
         let expiry = self.expiries.first().map(|(until, _)| *until);
         due.into_iter().chain(expiry).min()
     }
@@ -226,8 +206,10 @@ impl Line {
     pub(super) fn stats(&self) -> DestinationStats {
         DestinationStats {
             name: self.name.clone(),
-            live: self.live.count + self.ready(Lane::Live) as u64,
-            backlog: self.backlog.count + self.ready(Lane::Backlog) as u64,
+            live: self.unread.count(Reader::Live) + self.ready(Lane::Live) as u64,
+            backlog: self.unread.count(Reader::Stale)
+                + self.unread.count(Reader::Backlog)
+                + self.ready(Lane::Backlog) as u64,
             retrying: (self.due.len() + self.ready(Lane::Retry)) as u64,
             in_flight: self.held as u64,
             dead: self.dead,

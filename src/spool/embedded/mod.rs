@@ -32,6 +32,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub mod tools;
+mod unread;
 mod walk;
 
 use std::fs::File;
@@ -51,7 +52,7 @@ pub use self::settings::{Observer, Settings};
 use self::state::State;
 use super::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Refusal, Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    Refusal, Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
 };
 use crate::clock::Clock;
 use crate::event::{DedupeKey, DestinationName};
@@ -315,10 +316,10 @@ impl Spool for Embedded {
     fn lease<'a>(
         &'a self,
         to: &'a DestinationName,
-        max: usize,
+        want: Want,
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
-        Box::pin(settle::lease(&self.shared, to, max, wait))
+        Box::pin(settle::lease(&self.shared, to, want, wait))
     }
 
     fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {

@@ -15,15 +15,16 @@ pub(super) use self::orphan::owed;
 use super::damage::{self, Damage};
 use super::files::{Disk, WriteError};
 use super::keys::Keys;
-use super::lease::{Cursor, Waiting};
+use super::lease::Waiting;
 use super::noted::Note;
 use super::pool::Pool;
 use super::record;
 use super::segment::{DATA_START, Segment};
 use super::state::State;
+use super::unread::Cursor;
 use super::walk::{self, Expected, Extent, Gap, Readable};
 use super::{LogKind, Place};
-use crate::spool::{DeliveryId, Lane, StoreFault};
+use crate::spool::{DeliveryId, StoreFault};
 
 /// What recovery works with.
 #[derive(Clone, Copy)]
@@ -222,9 +223,7 @@ fn count_backlog(state: &mut State) {
         }
     }
     for (line, count, start) in unread {
-        let backlog = state.lines[line].unread(Lane::Backlog);
-        backlog.count += count;
-        backlog.cursor.get_or_insert(start);
+        state.lines[line].unread.recovered(count, start);
         state.flow.recovered += count;
     }
 }

@@ -8,15 +8,15 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::damage;
-use super::fetch::{self, Got, Want};
+use super::fetch::{self, Got, Plan};
 use super::inbox::Command;
 use super::lease::Delivery;
 use super::record::{Form, Record, Sources};
 use super::state::State;
-use super::{Shared, lock};
+use super::{LogKind, Shared, lock};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{Lane, Lease, Refusal, SettleError, Settlement, StoreFault};
+use crate::spool::{Lane, Lease, Refusal, SettleError, Settlement, StoreFault, Want};
 
 /// Longest nap of a waiting lease while something waits for a time to come. The clock may jump, or
 /// be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
@@ -27,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 pub(super) async fn lease(
     shared: &Arc<Shared>,
     to: &DestinationName,
-    max: usize,
+    want: Want,
     wait: Duration,
 ) -> Result<Vec<Lease>, StoreFault> {
     // No deadline when the wait reaches beyond the end of time.
@@ -42,10 +42,10 @@ pub(super) async fn lease(
         // From here on a change wakes us, also one between the look and the wait.
         changed.as_mut().enable();
         shared.check()?;
-        if max == 0 || lock(&shared.state).closed {
+        if want.max == 0 || lock(&shared.state).closed {
             return Ok(Vec::new());
         }
-        read_ahead(shared, line, max).await?;
+        read_ahead(shared, line, want).await?;
         let now = shared.clock.now();
         let due = {
             let mut state = lock(&shared.state);
@@ -53,11 +53,11 @@ pub(super) async fn lease(
                 return Ok(Vec::new());
             }
             state.expire(line, now);
-            let leases = state.take(line, max, now.after(shared.settings.lease_for));
+            let leases = state.take(line, want, now.after(shared.settings.lease_for));
             if !leases.is_empty() {
                 return Ok(leases);
             }
-            state.lines[line].next_moment().map(|due| due.since(now))
+            state.lines[line].next_moment(want.others > 0).map(|due| due.since(now))
         };
         let left =
             deadline.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
@@ -70,24 +70,27 @@ pub(super) async fn lease(
     }
 }
 
-/// Reads until `max` deliveries are ready or nothing more is to be read.
-async fn read_ahead(shared: &Arc<Shared>, line: usize, max: usize) -> Result<(), StoreFault> {
+/// Reads until as many deliveries are ready as are wanted, or nothing more is to be read.
+async fn read_ahead(shared: &Arc<Shared>, line: usize, want: Want) -> Result<(), StoreFault> {
     let reading = Arc::clone(&lock(&shared.state).lines[line].reading);
     let mut sources = reading.lock_owned().await;
     loop {
-        let want = {
+        let plan = {
             let mut state = lock(&shared.state);
             let now = shared.clock.now();
             state.expire(line, now);
-            fetch::plan(&mut state, line, max, now)
+            // Here and nowhere else, for nobody reads for this line meanwhile.
+            let tail = state.track(LogKind::Accepted).next_seq;
+            state.lines[line].age(now, tail);
+            fetch::plan(&mut state, line, want, now)
         };
-        let Some(want) = want else { return Ok(()) };
-        let got = if want.is_fresh() {
-            read(shared, want, &mut sources)?
+        let Some(plan) = plan else { return Ok(()) };
+        let got = if plan.is_fresh() {
+            read(shared, plan, &mut sources)?
         } else {
             let shared = Arc::clone(shared);
             let work = move || {
-                let got = read(&shared, want, &mut sources);
+                let got = read(&shared, plan, &mut sources);
                 (got, sources)
             };
             let (got, back) = tokio::task::spawn_blocking(work).await.map_err(|error| {
@@ -101,8 +104,8 @@ async fn read_ahead(shared: &Arc<Shared>, line: usize, max: usize) -> Result<(),
 }
 
 /// Reads, and sets aside what is damaged.
-fn read(shared: &Shared, want: Want, sources: &mut Sources) -> Result<Got, StoreFault> {
-    let got = fetch::read(want, sources).inspect_err(|fault| shared.fail(fault.clone()))?;
+fn read(shared: &Shared, plan: Plan, sources: &mut Sources) -> Result<Got, StoreFault> {
+    let got = fetch::read(plan, sources).inspect_err(|fault| shared.fail(fault.clone()))?;
     for found in &got.damage {
         damage::report(shared, found).inspect_err(|fault| shared.fail(fault.clone()))?;
     }
@@ -113,7 +116,7 @@ fn read(shared: &Shared, want: Want, sources: &mut Sources) -> Result<Got, Store
 pub(super) async fn look_at_the_oldest(shared: &Arc<Shared>) -> Result<(), StoreFault> {
     let lines = lock(&shared.state).lines.len();
     for line in 0..lines {
-        read_ahead(shared, line, usize::MAX).await?;
+        read_ahead(shared, line, Want::any(usize::MAX)).await?;
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::segment::{Segment, SegmentId};
 use super::{LogKind, Place};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DestinationStats, Flow, Lane, Lease, SettleError};
+use crate::spool::{DestinationStats, Flow, Lane, Lease, SettleError, Want};
 
 /// The segments of one log.
 #[derive(Debug, Default)]
@@ -133,11 +133,12 @@ impl State {
         }
     }
 
-    /// Takes up to `max` deliveries that are ready, until then.
-    pub(super) fn take(&mut self, line: usize, max: usize, until: Timestamp) -> Vec<Lease> {
-        let mut leases = Vec::new();
-        while leases.len() < max {
-            let Some(delivery) = self.lines[line].pop() else { break };
+    /// Takes what is ready, as many as `want` says, until then.
+    pub(super) fn take(&mut self, line: usize, want: Want, until: Timestamp) -> Vec<Lease> {
+        let (mut leases, mut others) = (Vec::new(), want.others);
+        while leases.len() < want.max {
+            let Some(delivery) = self.lines[line].pop(others > 0) else { break };
+            others -= usize::from(delivery.lane != Lane::Live);
             self.tokens += 1;
             let token = self.tokens;
             leases.push(Lease {
@@ -308,13 +309,5 @@ impl State {
     /// Whether a record of those sequences is lost.
     pub(super) fn is_any_lost(&self, seqs: Range<u64>) -> bool {
         self.lost.iter().any(|range| range.start < seqs.end && seqs.start < range.end)
-    }
-
-    /// The lane of a record of `log/` in this life of the store.
-    pub(super) const fn lane_of(boundary: u64, seq: u64, written: Lane) -> Lane {
-        match written {
-            Lane::Live if seq > boundary => Lane::Live,
-            Lane::Live | Lane::Backlog | Lane::Retry => Lane::Backlog,
-        }
     }
 }

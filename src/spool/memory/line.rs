@@ -1,11 +1,11 @@
 //! The deliveries owed to one destination, in the order they are taken.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::shelf::{Delivery, State};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DestinationStats, Lane};
+use crate::spool::{DestinationStats, FRESH_FOR, FRESH_MAX, Lane};
 
 /// Numbers of deliveries; [`super::shelf::Shelf`] has the deliveries themselves.
 #[derive(Debug, Default)]
@@ -20,6 +20,7 @@ pub(super) struct Line {
     open: BTreeSet<(Timestamp, u64)>,
     pub(super) dead: u64,
     pub(super) dropped: u64,
+    turn: u8,
 }
 
 impl Line {
@@ -56,15 +57,40 @@ impl Line {
         self.open.remove(&(accepted_at, number));
     }
 
-    /// The next to be sent: fresh ones first, so that an outage's leftovers do not delay them.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<u64> {
-        if let Some(number) = self.live.pop_first() {
-            return Some(number);
+    /// What waited too long, or lies too far behind the newest, is backlog from now on.
+    pub(super) fn age(&mut self, deliveries: &mut BTreeMap<u64, Delivery>, now: Timestamp) {
+        while let Some(oldest) = self.live.first().copied() {
+            let Some(delivery) = deliveries.get_mut(&oldest) else { break };
+            let waited = now.since(delivery.event.accepted_at);
+            if waited < FRESH_FOR && self.live.len() as u64 <= FRESH_MAX {
+                break;
+            }
+            delivery.lane = Lane::Backlog;
+            self.live.pop_first();
+            self.backlog.insert(oldest);
         }
-        if self.retry.first().is_some_and(|(due, _)| *due <= now) {
-            return self.retry.pop_first().map(|(_, number)| number);
-        }
-        self.backlog.pop_first()
+    }
+
+    /// The next to be sent, a fresh one unless `others` may be taken: fresh ones first, but for
+    /// every fourth turn, at which the other lanes take turns.
+    pub(super) fn pop(&mut self, now: Timestamp, others: bool) -> Option<u64> {
+        let order: &[Lane] = match self.turn {
+            _ if !others => &[Lane::Live],
+            3 => &[Lane::Retry, Lane::Backlog, Lane::Live],
+            7 => &[Lane::Backlog, Lane::Retry, Lane::Live],
+            0..=2 => &[Lane::Live, Lane::Backlog, Lane::Retry],
+            _ => &[Lane::Live, Lane::Retry, Lane::Backlog],
+        };
+        let number = order.iter().find_map(|lane| match lane {
+            Lane::Live => self.live.pop_first(),
+            Lane::Backlog => self.backlog.pop_first(),
+            Lane::Retry if self.retry.first().is_some_and(|(due, _)| *due <= now) => {
+                self.retry.pop_first().map(|(_, number)| number)
+            }
+            Lane::Retry => None,
+        })?;
+        self.turn = if others { (self.turn + 1) % 8 } else { self.turn };
+        Some(number)
     }
 
     /// A delivery whose hold has ended by itself.
@@ -86,9 +112,9 @@ impl Line {
         }
     }
 
-    /// When the next becomes due by the clock alone.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let retry = self.retry.first().map(|(due, _)| *due);
+    /// When the next becomes due by the clock alone, a retry only where `others` may be taken.
+    pub(super) fn next_due(&self, others: bool) -> Option<Timestamp> {
+        let retry = self.retry.first().map(|(due, _)| *due).filter(|_| others);
         let held = self.held.first().map(|(until, _)| *until);
         retry.into_iter().chain(held).min()
     }

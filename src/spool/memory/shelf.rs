@@ -13,6 +13,7 @@ use crate::event::{DedupeKey, DestinationName, Event, EventId, Fingerprint};
 use crate::spool::{
     AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, EndState, Flow,
     Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement, SpoolStats,
+    Want,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -220,21 +221,24 @@ impl Shelf {
         self.sequence
     }
 
-    /// Takes up to `max` that are due, until then.
+    /// Takes what is due, as many as `want` says, until then.
     pub(super) fn lease(
         &mut self,
         to: &DestinationName,
-        max: usize,
+        want: Want,
         now: Timestamp,
         until: Timestamp,
     ) -> Vec<Lease> {
         let mut leases = Vec::new();
         let Some(line) = self.lines.get_mut(to) else { return leases };
         expire(line, &mut self.deliveries, now);
-        while leases.len() < max
-            && let Some(number) = line.pop(now)
+        line.age(&mut self.deliveries, now);
+        let mut others = want.others;
+        while leases.len() < want.max
+            && let Some(number) = line.pop(now, others > 0)
         {
             let Some(delivery) = self.deliveries.get_mut(&number) else { continue };
+            others -= usize::from(delivery.lane != Lane::Live);
             self.sequence += 1;
             delivery.state = State::Held { until, token: self.sequence };
             line.enter(number, delivery);
@@ -252,8 +256,8 @@ impl Shelf {
     }
 
     /// When the next delivery to `to` becomes due by the clock alone.
-    pub(super) fn next_due(&self, to: &DestinationName) -> Option<Timestamp> {
-        self.lines.get(to)?.next_due()
+    pub(super) fn next_due(&self, to: &DestinationName, want: Want) -> Option<Timestamp> {
+        self.lines.get(to)?.next_due(want.others > 0)
     }
 
     pub(super) fn settle(
@@ -419,6 +423,7 @@ impl Shelf {
         let mut destinations = Vec::with_capacity(self.lines.len());
         for (name, line) in &mut self.lines {
             expire(line, &mut self.deliveries, now);
+            line.age(&mut self.deliveries, now);
             destinations.push(line.stats(name));
         }
         SpoolStats {

@@ -63,7 +63,7 @@ fn batch(clock: &Clock, key: u8) -> Batch {
 }
 
 async fn take(spool: &Memory) -> Lease {
-    let mut leases = spool.lease(&a(), 1, MINUTE).await.unwrap();
+    let mut leases = spool.lease(&a(), Want::any(1), MINUTE).await.unwrap();
     leases.pop().expect("one is due within a minute")
 }
 
@@ -92,7 +92,7 @@ async fn a_waiting_lease_sees_a_held_clock_move() {
 async fn a_close_ends_a_waiting_lease() {
     let spool = Memory::new(Settings::default(), clock());
     let a = a();
-    let waiting = spool.lease(&a, 1, MINUTE);
+    let waiting = spool.lease(&a, Want::any(1), MINUTE);
     let (leases, closed) = tokio::join!(waiting, spool.close());
     closed.unwrap();
     assert!(leases.unwrap().is_empty());
@@ -119,7 +119,7 @@ async fn a_killed_spool_answers_with_a_fault() {
     let killed = Memory::open(&disk, Settings::default(), clock.clone());
     let next = Memory::open(&disk, Settings::default(), clock.clone());
     assert!(matches!(killed.append(batch(&clock, 1)).await, Err(AppendError::Fault(_))));
-    assert!(killed.lease(&a(), 1, MINUTE).await.is_err());
+    assert!(killed.lease(&a(), Want::any(1), MINUTE).await.is_err());
     assert_eq!(
         next.stats().await.unwrap(),
         Memory::new(Settings::default(), clock).stats().await.unwrap()

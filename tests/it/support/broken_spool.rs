@@ -5,7 +5,7 @@ use std::time::Duration;
 use beacon_relay::event::{DedupeKey, DestinationName};
 use beacon_relay::spool::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault,
+    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
 };
 
 /// A store that has failed.
@@ -23,7 +23,7 @@ impl Spool for BrokenSpool {
     fn lease<'a>(
         &'a self,
         _: &'a DestinationName,
-        _: usize,
+        _: Want,
         _: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
         Box::pin(async { Err(fault()) })

@@ -11,7 +11,7 @@ use super::super::files::rigged::{Call, Failure, Rigged};
 use super::super::files::{Disk, WriteError};
 use super::super::pool::{Pool, Purpose};
 use super::stage::{HOUR, Stage, refusal, said, to};
-use crate::spool::{AppendError, Cause, SettleError, Settlement, Spool};
+use crate::spool::{AppendError, Cause, SettleError, Settlement, Spool, Want};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -46,7 +46,7 @@ async fn a_failed_write_or_sync_is_a_fault_and_is_not_tried_again() {
         let calls = writes_and_syncs(&stage);
         let again = stage.try_append(vec![stage.keyed(3, &["a"])]).await;
         assert!(matches!(again, Err(AppendError::Fault(_))), "{call:?}");
-        assert!(stage.spool().lease(&to("a"), 1, HOUR).await.is_err(), "{call:?}");
+        assert!(stage.spool().lease(&to("a"), Want::any(1), HOUR).await.is_err(), "{call:?}");
         assert!(stage.spool().stats().await.is_err(), "{call:?}");
         assert!(stage.spool().close().await.is_err(), "{call:?}");
         assert_eq!(writes_and_syncs(&stage), calls, "something was tried again after {call:?}");

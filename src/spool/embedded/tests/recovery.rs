@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::{Embedded, Settings};
 use super::stage::{HOUR, Stage, copy, refusal, said};
 use crate::event::EventId;
-use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool};
+use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool, Want};
 
 #[tokio::test]
 async fn a_second_opener_is_refused() {
@@ -88,7 +88,7 @@ async fn a_copy_taken_while_it_runs_opens_with_every_answered_event() {
         let settings = Settings { path: at, ..stage.settings.clone() };
         let copied = Embedded::open(settings, stage.clock.clone()).unwrap();
         let to = super::stage::to("a");
-        let leases = copied.lease(&to, 100, Duration::ZERO).await.unwrap();
+        let leases = copied.lease(&to, Want::any(100), Duration::ZERO).await.unwrap();
         let found: BTreeSet<EventId> = leases.iter().map(|lease| lease.event.id).collect();
         assert_eq!(found, ids, "round {round}");
     }

@@ -18,7 +18,7 @@ use crate::event::{
 };
 use crate::spool::{
     AppendError, Appended, Batch, Cause, DeadLetter, DeadQuery, Lane, Lease, NewEvent, Refusal,
-    Settlement, Spool, SpoolStats, StoreFault,
+    Settlement, Spool, SpoolStats, StoreFault, Want,
 };
 
 pub(in super::super) const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
@@ -144,7 +144,7 @@ impl Stage {
     }
 
     pub(in super::super) async fn lease(&self, name: &str, max: usize) -> Vec<Lease> {
-        self.spool().lease(&to(name), max, Duration::ZERO).await.unwrap()
+        self.spool().lease(&to(name), Want::any(max), Duration::ZERO).await.unwrap()
     }
 
     /// Leases everything that is due.
