@@ -3,6 +3,7 @@
 //! Repeated keys and deep nesting are refused on the way, so that what is validated and what is
 //! forwarded can never be two documents. Numbers are IEEE doubles, as in the upstream's validator.
 
+pub mod edit;
 pub mod items;
 
 use std::borrow::Cow;

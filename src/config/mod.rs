@@ -8,6 +8,7 @@ pub mod fault;
 mod layers;
 mod multi_site;
 pub mod plan;
+mod profiles;
 mod reader;
 mod secret;
 mod sources;

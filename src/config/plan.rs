@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fault::{Faults, Place};
 use super::layers::Table;
+use super::profiles::{self, Profiles};
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas};
@@ -94,7 +95,8 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     }
     let destinations = destination_list(&reader, outside);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
-    let sources = source_list(&reader, &names);
+    let profiles = profiles::read_all(&reader);
+    let sources = source_list(&reader, &names, &profiles);
     let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
     let clients = clients::read(&reader, &names);
     reader.finish();
@@ -242,10 +244,14 @@ fn destination_list(reader: &Reader<'_>, outside: &dyn Outside) -> Vec<forward::
     list
 }
 
-fn source_list(reader: &Reader<'_>, destinations: &[DestinationName]) -> Vec<source::Settings> {
+fn source_list(
+    reader: &Reader<'_>,
+    destinations: &[DestinationName],
+    profiles: &Profiles,
+) -> Vec<source::Settings> {
     let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
     for reader in reader.tables("source") {
-        if let Some(settings) = sources::read(&reader, destinations, &mut schemas) {
+        if let Some(settings) = sources::read(&reader, destinations, &mut schemas, profiles) {
             if list.iter().any(|one| one.name == settings.name) {
                 reader.fault("name", "is taken by another source", "");
             }

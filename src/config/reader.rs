@@ -201,6 +201,25 @@ impl<'a> Reader<'a> {
         Some(Reader::new(table, self.path(key), item.place.clone(), self.found))
     }
 
+    /// Inner tables whose names the operator chose.
+    pub(super) fn named_tables(&self, key: &'static str) -> Vec<(&'a str, Reader<'a>)> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        let Value::Table(tables) = &item.value else {
+            self.wants(key, "a table of tables", item);
+            return Vec::new();
+        };
+        let read = |(name, item): (&'a String, &'a Item)| {
+            let title = format!("{}.{name}", self.path(key));
+            let Value::Table(table) = &item.value else {
+                let what = format!("{title} is {}, not a table", kind(&item.value));
+                self.found.add(&item.place, what, "");
+                return None;
+            };
+            Some((name.as_str(), Reader::new(table, title, item.place.clone(), self.found)))
+        };
+        tables.iter().filter_map(read).collect()
+    }
+
     /// A list of tables, each titled by its name.
     pub(super) fn tables(&self, key: &'static str) -> Vec<Reader<'a>> {
         let Some(item) = self.item(key) else { return Vec::new() };

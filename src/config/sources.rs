@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::multi_site;
+use super::profiles::{self, Profiles};
 use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::schema::Schema;
@@ -69,6 +70,7 @@ pub(super) fn read(
     reader: &Reader<'_>,
     destinations: &[DestinationName],
     schemas: &mut Schemas,
+    profiles: &Profiles,
 ) -> Option<Settings> {
     let name = name(reader);
     let kinds = EventKind::ALL.map(|kind| (kind.as_str(), kind));
@@ -78,6 +80,7 @@ pub(super) fn read(
     let takes = takes(reader, decode);
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
+    let pii = profiles::of_source(reader, profiles, schema.as_ref().map(|one| &*one.schema));
     let dedupe = dedupe(reader);
     let answer = answer(reader);
     let answer_within = reader.span("answer_within").unwrap_or(ANSWER_WITHIN);
@@ -93,6 +96,7 @@ pub(super) fn read(
         takes,
         schema: schema?.schema,
         multi_site,
+        pii,
         dedupe,
         answer,
         answer_within,

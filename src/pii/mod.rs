@@ -1,4 +1,16 @@
 //! Raw identity ends here: what leaves this room may be stored, logged about and sent.
+//!
+//! A [`Profile`] says which members of a body name a person and becomes what: [`Profile::scrub`]
+//! turns each into its digest, [`Profile::refuse`] turns away those of a caller who may not send
+//! them, and [`passed`] vouches for what is left.
+
+pub mod digest;
+pub mod normalize;
+mod phone;
+mod profile;
+mod tax_id;
+
+pub use profile::{Profile, Rule, Scrub};
 
 use std::borrow::Cow;
 

@@ -12,6 +12,7 @@ mod price;
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::event::EventKind;
@@ -32,6 +33,10 @@ pub enum Lint {
     HashMd5OrSha1,
     /// A hashed member holds the digest of nothing.
     HashOfEmpty,
+    /// A hashed member came with its raw one and is not the raw one's digest.
+    HashDiffers,
+    /// A tax id's check digits are wrong.
+    TaxIdDoubtful,
     /// An id is the advertising id of every device that withholds its own.
     AdvertisingIdAllZero,
     /// An order's time cannot be read.
@@ -58,13 +63,15 @@ pub enum Lint {
 
 impl Lint {
     /// Every lint, in the order of the answers' header.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::PromotionalAboveList,
         Self::PriceLooksLikeLineTotal,
         Self::SkuRepeated,
         Self::HashNotSha256,
         Self::HashMd5OrSha1,
         Self::HashOfEmpty,
+        Self::HashDiffers,
+        Self::TaxIdDoubtful,
         Self::AdvertisingIdAllZero,
         Self::CreatedAtUnreadable,
         Self::CreatedAtWithoutZone,
@@ -88,6 +95,8 @@ impl Lint {
             Self::HashNotSha256 => "hash_not_sha256",
             Self::HashMd5OrSha1 => "hash_md5_or_sha1",
             Self::HashOfEmpty => "hash_of_empty",
+            Self::HashDiffers => "hash_differs",
+            Self::TaxIdDoubtful => "tax_id_doubtful",
             Self::AdvertisingIdAllZero => "advertising_id_all_zero",
             Self::CreatedAtUnreadable => "created_at_unreadable",
             Self::CreatedAtWithoutZone => "created_at_without_zone",
@@ -113,6 +122,10 @@ impl Lint {
             Self::HashNotSha256 => "a SHA-256 digest is 64 hexadecimal digits, which this is not",
             Self::HashMd5OrSha1 => "this has the length of MD5 or SHA-1: SHA-256 is asked for",
             Self::HashOfEmpty => "this is the digest of the empty text: nothing was hashed",
+            Self::HashDiffers => {
+                "the sender's digest is another than that of the raw value, which took its place"
+            }
+            Self::TaxIdDoubtful => "the check digits of this tax id are wrong",
             Self::AdvertisingIdAllZero => {
                 "every device that withholds its advertising id has this one: use an id of your own"
             }
@@ -137,20 +150,22 @@ impl Lint {
 pub const PLACES_MAX: usize = 16;
 
 /// One lint that fired, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     lint: Lint,
     place: Place,
 }
 
 /// Where in a body, in words of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Place {
     /// The body itself, or its URL.
     Root,
     /// The body itself, which lacks these of [`order::MEMBERS`].
     Lacking(u32),
     Member(&'static str),
+    /// A member that the configuration names, in letters that neither JSON nor a pointer escapes.
+    Configured(Arc<str>),
     Item(usize, &'static str),
 }
 
@@ -164,9 +179,10 @@ impl Warning {
     /// A JSON Pointer to the value; empty for what is missing, or stands in the URL.
     #[must_use]
     pub fn instance_path(&self) -> String {
-        match self.place {
+        match &self.place {
             Place::Root | Place::Lacking(_) => String::new(),
             Place::Member(member) => format!("/{member}"),
+            Place::Configured(member) => format!("/{member}"),
             Place::Item(at, member) => format!("/items/{at}/{member}"),
         }
     }
@@ -180,7 +196,9 @@ impl Warning {
                 let names: Vec<&str> = order::names(members).collect();
                 format!("{sentence}: {}", names.join(", ")).into()
             }
-            Place::Root | Place::Member(_) | Place::Item(..) => sentence.into(),
+            Place::Root | Place::Member(_) | Place::Configured(_) | Place::Item(..) => {
+                sentence.into()
+            }
         }
     }
 }
@@ -229,6 +247,11 @@ impl Warnings {
         }
         out.push(']');
         out
+    }
+
+    /// Adds a warning about a top-level member that the configuration names.
+    pub fn of_member(&mut self, lint: Lint, member: &Arc<str>) {
+        self.add(lint, Place::Configured(Arc::clone(member)));
     }
 
     /// Adds a warning, unless it is there or its lint fired often enough.

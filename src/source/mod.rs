@@ -46,6 +46,8 @@ pub struct Settings {
     pub schema: Arc<Schema>,
     /// Which publishers must say for which of their sites an order is.
     pub multi_site: Option<MultiSite>,
+    /// Which members name a person, and become digests.
+    pub pii: Option<Arc<pii::Profile>>,
     /// How repeats are told.
     pub dedupe: Option<DedupeRule>,
     /// What an accepted event is answered with.
@@ -193,29 +195,27 @@ impl Source {
     /// # Errors
     /// [`Reject`], for the caller to mend.
     pub fn admit(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
-        let Decoded { checked, sent } = self.decoded(received, raw)?;
-        let document = self.checked(&checked)?;
-        self.spoken_for(received, &document)?;
-        let warnings = self.lint(received, &document);
-        let schema = &self.settings.schema;
-        let dedupe = self.settings.dedupe.as_ref();
-        let dedupe =
-            dedupe.and_then(|rule| rule.of(&self.settings.name, &document, schema.members()));
-        let event = Event {
-            id: EventId::new(received.at),
-            source: self.settings.name.clone(),
-            kind: self.settings.kind,
-            target: received.target.clone(),
-            accepted_at: received.at,
-            body: pii::passed(sent, &document),
-        };
-        let event = NewEvent {
-            event: Arc::new(event),
-            to: self.settings.to.clone(),
-            dedupe,
-            lane: Lane::Live,
-        };
-        Ok(Admitted { event, warnings })
+        self.judge(received, raw, |sent, document, warnings| {
+            let schema = &self.settings.schema;
+            let dedupe = self.settings.dedupe.as_ref();
+            let dedupe =
+                dedupe.and_then(|rule| rule.of(&self.settings.name, document, schema.members()));
+            let event = Event {
+                id: EventId::new(received.at),
+                source: self.settings.name.clone(),
+                kind: self.settings.kind,
+                target: received.target.clone(),
+                accepted_at: received.at,
+                body: pii::passed(sent, document),
+            };
+            let event = NewEvent {
+                event: Arc::new(event),
+                to: self.settings.to.clone(),
+                dedupe,
+                lane: Lane::Live,
+            };
+            Admitted { event, warnings }
+        })
     }
 
     /// Judges one item as [`Source::admit`] does, for a caller who only asks.
@@ -223,10 +223,40 @@ impl Source {
     /// # Errors
     /// The same.
     pub fn validate(&self, received: &Received, raw: &Raw) -> Result<Warnings, Reject> {
-        let decoded = self.decoded(received, raw)?;
-        let document = self.checked(&decoded.checked)?;
-        self.spoken_for(received, &document)?;
-        Ok(self.lint(received, &document))
+        self.judge(received, raw, |_sent, _document, warnings| warnings)
+    }
+
+    /// Decodes, scrubs and checks one item; what passes is handed to `then` with its document.
+    ///
+    /// Scrubbing comes before checking: behind [`pii::Profile::scrub`] there is no raw identity
+    /// that could be stored, logged or quoted.
+    fn judge<T>(
+        &self,
+        received: &Received,
+        raw: &Raw,
+        then: impl FnOnce(Bytes, &Node<'_>, Warnings) -> T,
+    ) -> Result<T, Reject> {
+        let Decoded { checked, sent } = self.decoded(received, raw)?;
+        let document = self.parsed(&checked)?;
+        let profile = self.settings.pii.as_deref().filter(|profile| profile.sees(&document));
+        let Some(profile) = profile else {
+            let warnings = self.checked(received, &document, |_| {})?;
+            return Ok(then(sent, &document, warnings));
+        };
+        // What a URL says cannot be scrubbed: it is signed, and travels as it is.
+        let is_body = sent == checked;
+        let scrub =
+            profile.scrub(&checked, &document).filter(|_| received.caller.raw_identity && is_body);
+        let Some(scrub) = scrub else {
+            let refuse = |violations: &mut _| profile.refuse(&document, violations);
+            let warnings = self.checked(received, &document, refuse)?;
+            return Ok(then(sent, &document, warnings));
+        };
+        let document = self.parsed(&scrub.body)?;
+        let tell = |violations: &mut _| scrub.tell(violations);
+        let mut warnings = self.checked(received, &document, tell)?;
+        scrub.warn(&mut warnings);
+        Ok(then(scrub.body.clone(), &document, warnings))
     }
 
     fn decoded(&self, received: &Received, raw: &Raw) -> Result<Decoded, Reject> {
@@ -234,14 +264,27 @@ impl Source {
         decode::decode(self.settings.decode, members, received, raw).map_err(Reject::Pairs)
     }
 
-    /// The document of a body that meets the schema.
-    fn checked<'b>(&self, body: &'b [u8]) -> Result<Node<'b>, Reject> {
-        let document = json::parse(body, self.depth_max).map_err(Reject::Syntax)?;
-        let schema = self.schema_of(&document);
-        if schema.is_valid(&document) {
-            Ok(document)
+    fn parsed<'b>(&self, body: &'b [u8]) -> Result<Node<'b>, Reject> {
+        json::parse(body, self.depth_max).map_err(Reject::Syntax)
+    }
+
+    /// The warnings of a document that meets the schema, of which `others` finds nothing to tell,
+    /// and whose caller may send it. What others tell comes behind what the schema tells.
+    fn checked(
+        &self,
+        received: &Received,
+        document: &Node<'_>,
+        others: impl FnOnce(&mut Violations),
+    ) -> Result<Warnings, Reject> {
+        let schema = self.schema_of(document);
+        let mut violations =
+            if schema.is_valid(document) { Violations::default() } else { schema.check(document) };
+        others(&mut violations);
+        if violations.is_empty() {
+            self.spoken_for(received, document)?;
+            Ok(self.lint(received, document))
         } else {
-            Err(Reject::Invalid(schema.check(&document)))
+            Err(Reject::Invalid(violations))
         }
     }
 

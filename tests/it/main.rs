@@ -10,6 +10,7 @@ mod config;
 mod delivery;
 mod edge_cases;
 mod egress;
+mod identity;
 mod many;
 mod openapi;
 mod properties;

@@ -15,22 +15,22 @@ const WINDOW_MS: i64 = 14 * DAY_MS;
 
 /// Looks at an order's time.
 pub(super) fn lint(text: &str, now: Timestamp, warnings: &mut Warnings) {
-    let place = Place::Member("created_at");
+    let place = || Place::Member("created_at");
     let Some((millis, zone)) = read(text) else {
         // Rare spellings that the schemas' format takes are nothing to warn about.
         if !Format::IsoDateTime.holds(text) {
-            warnings.add(Lint::CreatedAtUnreadable, place);
+            warnings.add(Lint::CreatedAtUnreadable, place());
         }
         return;
     };
     if zone == Zone::Unsaid {
-        warnings.add(Lint::CreatedAtWithoutZone, place);
+        warnings.add(Lint::CreatedAtWithoutZone, place());
     }
     let now = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
     if millis > now.saturating_add(SKEW_MS) {
-        warnings.add(Lint::CreatedAtInFuture, place);
+        warnings.add(Lint::CreatedAtInFuture, place());
     } else if millis < now.saturating_sub(WINDOW_MS) {
-        warnings.add(Lint::CreatedAtTooOld, place);
+        warnings.add(Lint::CreatedAtTooOld, place());
     }
 }
 
