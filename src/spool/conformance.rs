@@ -11,6 +11,7 @@ pub(super) mod dedupe;
 pub(super) mod find;
 pub(super) mod lanes;
 pub(super) mod lease;
+pub(super) mod notes;
 pub(super) mod request;
 
 use std::collections::BTreeMap;
@@ -99,6 +100,7 @@ macro_rules! conformance {
             find: the_destination_that_is_worst_off_decides
             find: a_replayed_event_is_pending_again
             find: an_end_is_told_although_the_key_is_free
+            notes: a_note_outlives_a_kill_and_a_close
             request: a_request_is_answered_as_the_first_time
             request: a_request_with_nothing_to_store_is_known
             request: racing_requests_store_one

@@ -13,6 +13,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
@@ -202,6 +203,24 @@ impl Spool for Memory {
 
     fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
         Box::pin(async move { Ok(self.shelf("finding an event")?.find(key, self.clock.now())) })
+    }
+
+    fn note(
+        &self,
+        shelf: super::Shelf,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> SpoolFuture<'_, (), AppendError> {
+        Box::pin(async move { self.shelf("noting")?.note(shelf, key, value) })
+    }
+
+    fn notes(
+        &self,
+        shelf: super::Shelf,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> SpoolFuture<'_, Vec<(Bytes, Bytes)>> {
+        Box::pin(async move { Ok(self.shelf("listing notes")?.notes(shelf, after, max)) })
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

@@ -9,6 +9,7 @@ pub mod embedded;
 mod known;
 mod letters;
 pub mod memory;
+mod shelf;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 
 pub use self::known::{EndState, Found, Receipt};
 pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
+pub use self::shelf::Shelf;
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, DestinationName, Event, EventId, Fingerprint};
 
@@ -75,6 +77,28 @@ pub trait Spool: Send + Sync + 'static {
     /// became of it. Told also when the key is free again, until another event takes it; none
     /// when its record was lost.
     fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>>;
+
+    /// Puts a note on a shelf, or takes it off when there is no `value`; durable when it returns.
+    ///
+    /// Once polled it finishes, even if the caller goes away.
+    ///
+    /// # Errors
+    /// [`AppendError::TooLarge`] and [`AppendError::Full`] by the bounds of [`Shelf`], `Full` also
+    /// when the disk is: the shelf is then as before. As [`Spool::append`] otherwise.
+    fn note(
+        &self,
+        shelf: Shelf,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> SpoolFuture<'_, (), AppendError>;
+
+    /// Up to `max` notes of a shelf with their keys, in key order, after `after`.
+    fn notes(
+        &self,
+        shelf: Shelf,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> SpoolFuture<'_, Vec<(Bytes, Bytes)>>;
 
     /// What is in hand, per destination and in bytes; cheap enough for every scrape.
     fn stats(&self) -> SpoolFuture<'_, SpoolStats>;

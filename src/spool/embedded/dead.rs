@@ -175,7 +175,7 @@ async fn find_all(
     .await
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     shared: &Arc<Shared>,
     doing: &'static str,
     work: impl FnOnce(&Shared) -> Result<T, StoreFault> + Send + 'static,

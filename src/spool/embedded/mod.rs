@@ -28,6 +28,7 @@ mod scan;
 mod segment;
 mod settings;
 mod settle;
+mod shelves;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
 use self::files::{Disk, Real};
@@ -49,10 +51,12 @@ use self::pool::Pool;
 use self::record::{Prior, Record};
 use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
 pub use self::settings::{Observer, Settings};
+use self::shelves::Shelves;
 use self::state::State;
 use super::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Refusal, Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
+    Refusal, Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault,
+    Want,
 };
 use crate::clock::Clock;
 use crate::event::{DedupeKey, DestinationName};
@@ -135,6 +139,7 @@ struct Shared {
     pool: Arc<Pool>,
     state: Mutex<State>,
     inbox: Inbox,
+    shelves: Shelves,
     /// Wakes the thread that writes acknowledgements.
     bell: Bell,
     /// Its syncs, so that one can be waited for.
@@ -251,6 +256,23 @@ impl Embedded {
         answered.await.unwrap_or_else(|_gone| Err(self.shared.gone()))
     }
 
+    async fn put_note(
+        &self,
+        shelf: Shelf,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), AppendError> {
+        self.shared.check()?;
+        dead::blocking(&self.shared, "noting", move |shared| {
+            let noted = shared.shelves.put(&shared.pool, shelf, key, value);
+            if let Err(AppendError::Fault(fault)) = &noted {
+                shared.fail(fault.clone());
+            }
+            Ok(noted)
+        })
+        .await?
+    }
+
     /// Bytes of the batch in the log.
     fn measure(&self, batch: &Batch) -> Result<usize, AppendError> {
         let too_large = |bytes: u64, limit_bytes: u64| AppendError::TooLarge { bytes, limit_bytes };
@@ -302,6 +324,11 @@ impl Embedded {
         let mut closed = self.shared.closed.subscribe();
         lock(&self.shared.state).closed = true;
         self.shared.inbox.close();
+        dead::blocking(&self.shared, "closing the shelves", |shared| {
+            shared.shelves.close();
+            Ok(())
+        })
+        .await?;
         self.shared.wake_all();
         let end = closed.wait_for(Option::is_some).await.ok().and_then(|end| end.clone());
         end.unwrap_or_else(|| Err(self.shared.gone()))
@@ -344,6 +371,30 @@ impl Spool for Embedded {
 
     fn find(&self, key: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
         Box::pin(self.find_one(key))
+    }
+
+    fn note(
+        &self,
+        shelf: Shelf,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> SpoolFuture<'_, (), AppendError> {
+        Box::pin(self.put_note(shelf, key, value))
+    }
+
+    fn notes(
+        &self,
+        shelf: Shelf,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> SpoolFuture<'_, Vec<(Bytes, Bytes)>> {
+        Box::pin(async move {
+            self.shared.check()?;
+            dead::blocking(&self.shared, "listing notes", move |shared| {
+                Ok(shared.shelves.list(shelf, after, max))
+            })
+            .await
+        })
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {

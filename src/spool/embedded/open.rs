@@ -17,6 +17,7 @@ use super::keys::Keys;
 use super::noted::Noted;
 use super::pool::Pool;
 use super::recover::{self, Recovery};
+use super::shelves::{self, Shelves};
 use super::{Embedded, LogKind, Settings, Shared, format, lock};
 use crate::clock::Clock;
 use crate::spool::StoreFault;
@@ -55,7 +56,9 @@ pub(super) fn open(
     let (covered, noted_last) = (keys.covered(), noted.last());
     let with =
         Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered, whole };
-    let state = recover::recover(with)?;
+    let mut state = recover::recover(with)?;
+    let shelves::Opened { shelves, damaged } = Shelves::open(&disk).map_err(no_room)?;
+    state.damaged += damaged;
     let (pool, keys) = (Arc::new(pool), Arc::new(keys));
     let shared = Arc::new(Shared {
         inbox: Inbox::new(settings.inbox_events, settings.inbox_bytes, commit_bytes(&pool)),
@@ -63,6 +66,7 @@ pub(super) fn open(
         clock,
         disk,
         pool,
+        shelves,
         state: Mutex::new(state),
         bell: Bell::default(),
         rounds: Rounds::default(),

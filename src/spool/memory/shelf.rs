@@ -5,15 +5,18 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::Settings;
 use super::claims::{Claimed, Claims, inside};
 use super::line::Line;
 use crate::clock::Timestamp;
 use crate::event::{DedupeKey, DestinationName, Event, EventId, Fingerprint};
+use crate::spool::shelf::Notes;
 use crate::spool::{
-    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, EndState, Flow,
-    Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement, SpoolStats,
-    Want,
+    self, AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, EndState,
+    Flow, Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement,
+    SpoolStats, Want,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -66,6 +69,7 @@ pub(super) struct Shelf {
     deliveries: BTreeMap<u64, Delivery>,
     dead: BTreeMap<u64, Buried>,
     claims: Claims,
+    notes: Notes,
     lines: BTreeMap<DestinationName, Line>,
     unsynced: VecDeque<(Timestamp, u64)>,
     used_bytes: u64,
@@ -346,6 +350,33 @@ impl Shelf {
         self.dead_bytes -= buried.bytes;
         self.line(&buried.letter.to).dead -= 1;
         Some(buried)
+    }
+
+    pub(super) fn note(
+        &mut self,
+        shelf: spool::Shelf,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        if let Some(value) = &value {
+            for gone in self.notes.make_way(shelf, &key, value)? {
+                self.notes.put(shelf, gone, None);
+            }
+        }
+        self.notes.put(shelf, key, value);
+        Ok(())
+    }
+
+    pub(super) fn notes(
+        &self,
+        shelf: spool::Shelf,
+        after: Option<Bytes>,
+        max: usize,
+    ) -> Vec<(Bytes, Bytes)> {
+        self.notes.list(shelf, after, max)
     }
 
     /// What became of the event that took `key` last.

@@ -5,8 +5,9 @@ use std::time::Duration;
 use beacon_relay::event::{DedupeKey, DestinationName};
 use beacon_relay::spool::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
+    Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
 };
+use bytes::Bytes;
 
 /// A store that has failed.
 pub(crate) struct BrokenSpool;
@@ -50,6 +51,14 @@ impl Spool for BrokenSpool {
     }
 
     fn find(&self, _: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn note(&self, _: Shelf, _: Bytes, _: Option<Bytes>) -> SpoolFuture<'_, (), AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn notes(&self, _: Shelf, _: Option<Bytes>, _: usize) -> SpoolFuture<'_, Vec<(Bytes, Bytes)>> {
         Box::pin(async { Err(fault()) })
     }
 
