@@ -120,7 +120,9 @@ pub(crate) fn end(request: &Request) -> &'static str {
         Err(Reject::Pairs(PairsFault::NotUtf8(_))) => "not UTF-8",
         Err(Reject::TooLarge { .. }) => "too large",
         Err(Reject::Invalid(_)) => "invalid",
-        Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
+        Err(Reject::Publisher | Reject::SourceNotAllowed | Reject::EventUrl(_)) => {
+            unreachable!("whoever asks speaks for all, and to no URL")
+        }
     }
 }
 
@@ -222,7 +224,9 @@ pub(crate) fn forward(request: &Request) {
             }
         }
         Err(Reject::Syntax(_) | Reject::TooLarge { .. } | Reject::Invalid(_)) => {}
-        Err(Reject::Publisher) => unreachable!("whoever asks speaks for all"),
+        Err(Reject::Publisher | Reject::SourceNotAllowed | Reject::EventUrl(_)) => {
+            unreachable!("whoever asks speaks for all, and to no URL")
+        }
     }
 }
 

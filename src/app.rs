@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::config::plan::{Admin, Server};
+use crate::event::SourceName;
 use crate::forward::{Forwarder, Stop};
 use crate::http::auth::Guard;
 use crate::http::receive::Door;
@@ -81,7 +82,11 @@ impl Relay {
         let sources = plan.sources.into_iter();
         let sources: Vec<Arc<Source>> =
             sources.map(|one| Arc::new(Source::new(one, plan.server.depth_max))).collect();
-        let source_names = || sources.iter().map(|source| source.settings().name.clone());
+        let by_url = SourceName::new(http::by_url::NAME);
+        let source_names = || {
+            let names = sources.iter().map(|source| source.settings().name.clone());
+            names.chain([by_url.clone()])
+        };
         let names = || plan.destinations.iter().map(|one| one.name.clone());
         let ledger = Arc::new(Ledger::new(source_names(), names()));
         let metrics = Arc::new(Metrics::new(http::ROUTES, source_names(), names()));

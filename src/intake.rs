@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Fingerprint, SourceName};
+use crate::event::{Dedupe, Fingerprint, SourceName};
 use crate::ledger::{Ledger, Outcome, Tally};
 use crate::metrics::Metrics;
 use crate::schema::lint::Warnings;
@@ -33,6 +33,8 @@ pub struct Request<'a> {
     pub lane: Lane,
     /// Whether a refused one takes the others with it.
     pub unity: Unity,
+    /// How the request is told from its repeats.
+    pub key: Option<Dedupe>,
     /// Longest wait for a durable answer.
     pub answer_within: Duration,
 }
@@ -101,7 +103,7 @@ impl Intake {
     /// # Errors
     /// [`AppendError`] when nothing is promised: the whole request may be sent again.
     pub async fn accept(&self, request: Request<'_>) -> Result<Taken, AppendError> {
-        let Request { door, items, lane, unity, answer_within } = request;
+        let Request { door, items, lane, unity, key, answer_within } = request;
         let mut tallies = Tallies::of(&self.ledger, door, &items);
         let (mut events, mut judged) = (Vec::new(), Vec::with_capacity(items.len()));
         let (mut bytes, mut kept) = (0, Kept { violations: VIOLATIONS_MAX, bytes: NAME_BYTES_MAX });
@@ -123,19 +125,26 @@ impl Intake {
             let refused = refused.filter_map(|(at, item)| Some((at, item.err()?.1)));
             return Ok(Taken::Nothing(refused.collect()));
         }
-        let mut appended = match self.append(events, answer_within).await {
-            Ok(receipt) => receipt.appended.into_iter(),
+        let count = events.len();
+        let receipt = match self.append(events, key, answer_within).await {
+            // The rules that admit items have changed since the first: its answers fit no more.
+            Ok(receipt) if receipt.appended.len() != count => Err(AppendError::KeyReused),
+            answer => answer,
+        };
+        let Receipt { appended, repeated } = match receipt {
+            Ok(receipt) => receipt,
             Err(error) => {
                 tallies.book_all(Outcome::Unavailable);
                 return Err(error);
             }
         };
+        let mut appended = appended.into_iter();
         let mut results = Vec::with_capacity(judged.len());
         for item in judged {
             results.push(match item {
                 Ok(pending) => {
                     let appended = appended.next().ok_or(AppendError::Unsure)?;
-                    Ok(self.accepted(pending, appended, &mut tallies))
+                    Ok(self.accepted(pending, appended, repeated, &mut tallies))
                 }
                 Err((source, reject)) => {
                     tallies.book(source.as_deref(), Outcome::Rejected);
@@ -188,44 +197,56 @@ impl Intake {
     async fn append(
         &self,
         events: Vec<NewEvent>,
+        request: Option<Dedupe>,
         within: Duration,
     ) -> Result<Receipt, AppendError> {
         if events.is_empty() {
             return Ok(Receipt::default());
         }
-        let write = self.spool.append(Batch { events, request: None });
+        let write = self.spool.append(Batch { events, request });
         match tokio::time::timeout(within, write).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(AppendError::Unsure),
         }
     }
 
-    fn accepted(&self, pending: Pending, appended: Appended, tallies: &mut Tallies) -> Accepted {
+    fn accepted(
+        &self,
+        pending: Pending,
+        appended: Appended,
+        repeated: bool,
+        tallies: &mut Tallies,
+    ) -> Accepted {
         let Pending { source, warnings, fingerprint } = pending;
         let name = &source.settings().name;
         let mut conflict = Vec::new();
-        match &appended {
-            Appended::Stored(_) => {
-                for lint in warnings.lints() {
-                    self.metrics.warning(name, lint.as_str());
-                }
-                tallies.book(Some(&source), Outcome::Accepted);
-            }
-            // Counted with the first: a client that tries again has not erred twice.
-            Appended::Duplicate { fingerprint: first, .. } => {
-                let members = fingerprint.map(|own| source.conflict(first, &own));
-                conflict = members.unwrap_or_default().into_iter().map(str::to_owned).collect();
-                if !conflict.is_empty() {
-                    self.metrics.conflict(name);
-                    tracing::info!(
-                        source = %name,
-                        members = %conflict.join(" "),
-                        "a repeat differs from the first, which stays"
-                    );
-                }
-                tallies.book(Some(&source), Outcome::Duplicate);
-            }
+        if let (Appended::Duplicate { fingerprint: first, .. }, Some(own)) =
+            (&appended, fingerprint)
+        {
+            conflict = source.conflict(first, &own).into_iter().map(str::to_owned).collect();
         }
+        // Counted with the first: a client that tries again has not erred twice.
+        if repeated {
+            tallies.book(Some(&source), Outcome::Duplicate);
+            return Accepted { appended, warnings, conflict };
+        }
+        if !conflict.is_empty() {
+            self.metrics.conflict(name);
+            let members = conflict.join(" ");
+            tracing::info!(source = %name, %members, "a repeat differs from the first, which stays");
+        }
+        tallies.book(
+            Some(&source),
+            match &appended {
+                Appended::Stored(_) => {
+                    for lint in warnings.lints() {
+                        self.metrics.warning(name, lint.as_str());
+                    }
+                    Outcome::Accepted
+                }
+                Appended::Duplicate { .. } => Outcome::Duplicate,
+            },
+        );
         Accepted { appended, warnings, conflict }
     }
 }

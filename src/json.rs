@@ -5,6 +5,7 @@
 
 pub mod edit;
 pub mod items;
+pub mod members;
 
 use std::borrow::Cow;
 use std::cell::Cell;

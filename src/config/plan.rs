@@ -14,6 +14,7 @@ use super::{clients, destinations};
 use crate::caller::{Access, Strangers};
 use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
+use crate::origin::Origins;
 use crate::{forward, http, log, source};
 
 /// What will run.
@@ -96,7 +97,10 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let destinations = destination_list(&reader, outside);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let profiles = profiles::read_all(&reader);
-    let sources = source_list(&reader, &names, &profiles);
+    let mut sources = source_list(&reader, &names, &profiles);
+    for source in &mut sources {
+        source.event_origins = event_origins(&source.to, &destinations);
+    }
     let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
     let clients = clients::read(&reader, &names);
     reader.finish();
@@ -255,6 +259,9 @@ fn source_list(
             if list.iter().any(|one| one.name == settings.name) {
                 reader.fault("name", "is taken by another source", "");
             }
+            if settings.name.as_str() == http::by_url::NAME {
+                reader.fault("name", "is the relay's own name for events by URL", "choose another");
+            }
             if http::ROUTES_TAKEN.contains(&settings.path.as_str()) {
                 reader.fault("path", "is taken by the relay itself", "choose another path");
             }
@@ -268,6 +275,19 @@ fn source_list(
         reader.finish();
     }
     list
+}
+
+/// The origins to which all of `to` send events that name their URL. A destination with a path of
+/// its own sends every event there, whatever it names.
+fn event_origins(to: &[DestinationName], destinations: &[forward::Settings]) -> Origins {
+    let by_url: Vec<&Origins> = destinations
+        .iter()
+        .filter(|one| to.contains(&one.name))
+        .filter_map(|one| Some(&one.shape.by_url()?.origins))
+        .collect();
+    let Some((first, others)) = by_url.split_first() else { return Origins::default() };
+    let shared = first.iter().filter(|origin| others.iter().all(|one| one.contain(origin)));
+    Origins::new(shared.cloned().collect())
 }
 
 /// Whether some request would fit both paths equally well.

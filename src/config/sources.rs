@@ -12,6 +12,7 @@ use super::multi_site;
 use super::profiles::{self, Profiles};
 use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
+use crate::origin::Origins;
 use crate::schema::Schema;
 use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes};
 
@@ -101,6 +102,8 @@ pub(super) fn read(
         answer,
         answer_within,
         to: to?,
+        // Known when all destinations are.
+        event_origins: Origins::default(),
     })
 }
 

@@ -18,11 +18,8 @@ const EVENT_ID: HeaderName = HeaderName::from_static("beacon-relay-event-id");
 const WARNINGS: HeaderName = HeaderName::from_static("beacon-relay-warnings");
 
 /// The answer to one item alone.
-pub(super) fn one(fixed: &source::Answer, result: Result<Accepted, Reject>) -> Response {
-    let Accepted { appended, warnings, .. } = match result {
-        Ok(accepted) => accepted,
-        Err(reject) => return reject.into_response(),
-    };
+pub(super) fn one(fixed: &source::Answer, accepted: Accepted) -> Response {
+    let Accepted { appended, warnings, .. } = accepted;
     let mut response = json_answer(fixed.status, fixed.body.clone());
     let id = match appended {
         Appended::Stored(id) | Appended::Duplicate { of: id, .. } => id,

@@ -1,8 +1,12 @@
-//! What a request asks of the relay itself: members of its query that go no further.
+//! What a request asks of the relay itself: members of its query that go no further, and the key
+//! that it wants to be known by.
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::problem::{Code, Problem};
 use crate::intake::Unity;
+use crate::source::idempotency::KEY_BYTES_MAX;
 use crate::spool::Lane;
 
 /// What was asked for.
@@ -48,6 +52,27 @@ impl Asked {
         let is_bare = others.is_empty() && !query.is_empty();
         let rest = if is_bare { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
         (asked, rest.into())
+    }
+}
+
+/// Names a request, so that sending it again is safe whatever became of it.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The key that a request comes with.
+///
+/// # Errors
+/// `bad_idempotency_key` for one that is empty, too long, or one of several.
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<Bytes>, Problem> {
+    let mut lines = headers.get_all(IDEMPOTENCY_KEY).iter().map(HeaderValue::as_bytes);
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(None),
+        (Some(key), None) if (1..=KEY_BYTES_MAX).contains(&key.len()) => {
+            Ok(Some(Bytes::copy_from_slice(key)))
+        }
+        (Some(_), _) => {
+            let detail = format!("send one Idempotency-Key of 1 to {KEY_BYTES_MAX} bytes");
+            Err(Problem::new(Code::BadIdempotencyKey, detail))
+        }
     }
 }
 

@@ -50,8 +50,7 @@ impl Guard {
         };
         if !client.sources.covers(&source.name) {
             tracing::warn!(client = %client.name, source = %source.name, "not among its sources");
-            let detail = "this client may not post to this source";
-            return Err(Problem::new(Code::SourceNotAllowed, detail));
+            return Err(Problem::source());
         }
         Ok(client.at(address))
     }

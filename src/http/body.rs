@@ -17,7 +17,7 @@ use crate::source::coding::{Coding, Codings};
 use crate::source::inflate::{InflateFault, inflate};
 use crate::source::items::{Items, split};
 use crate::source::media::Media;
-use crate::source::{Decode, Raw, Source, Takes};
+use crate::source::{Decode, Raw, Takes};
 
 /// What one body may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,15 @@ impl Limits {
     }
 }
 
+/// What bodies a path takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Accepts {
+    /// What one item may be.
+    pub(super) decode: Decode,
+    /// How many there may be.
+    pub(super) takes: Takes,
+}
+
 /// What came, not yet inflated.
 #[derive(Debug)]
 pub(super) struct Came {
@@ -87,22 +96,20 @@ impl Reader {
         Self { limits, turns: Arc::new(Semaphore::new(processors)) }
     }
 
-    /// Reads a body that `source` can take, within the limits of size and time; a list only when
-    /// it `takes` many.
+    /// Reads a body of what is accepted, within the limits of size and time.
     pub(super) async fn read(
         &self,
-        source: &Source,
-        takes: Takes,
+        Accepts { decode, takes }: Accepts,
         parts: &Parts,
         body: Body,
     ) -> Result<Came, Problem> {
         let media = Media::of(lines(&parts.headers, CONTENT_TYPE));
         let is_taken = |media: &Media| match (takes, media) {
-            (Takes::One, Media::Lines) => false,
-            (Takes::One | Takes::Many, media) => source.takes(*media),
+            (Takes::Many, Media::Lines) => true,
+            (Takes::One | Takes::Many, media) => decode.takes(*media),
         };
         let Some(media) = media.filter(is_taken) else {
-            let detail = match (source.settings().decode, takes) {
+            let detail = match (decode, takes) {
                 (Decode::Json, Takes::One) => "send the body as application/json",
                 (Decode::Json, Takes::Many) => {
                     "send the body as application/json or application/x-ndjson"
@@ -163,20 +170,20 @@ impl Reader {
         self.aside(within, move || inflate(codings, &bytes, most)).await
     }
 
-    /// Finds the items of a body, waiting at most `within` for a processor.
-    pub(super) async fn split(
+    /// Finds the items of a body, and whatever else `looked` for in it, waiting at most `within`
+    /// for a processor.
+    pub(super) async fn split<T: Send + 'static>(
         &self,
         raw: Raw,
         takes: Takes,
+        looked: impl FnOnce(&[u8]) -> T + Send + 'static,
         within: Duration,
-    ) -> Result<Items, Problem> {
+    ) -> Result<(Items, T), Problem> {
         let bounds = self.limits.bounds();
-        let found = if takes == Takes::One || raw.body.len() <= INLINE_BYTES {
-            split(raw, takes, bounds)
-        } else {
-            self.aside(within, move || split(raw, takes, bounds)).await?
-        };
-        Ok(found?)
+        let is_large = raw.body.len() > INLINE_BYTES;
+        let work = move || (looked(&raw.body), split(raw, takes, bounds));
+        let (found, items) = if is_large { self.aside(within, work).await? } else { work() };
+        Ok((items?, found))
     }
 
     /// Does `work` on a thread of its own. Once begun it ends by itself, even if the caller leaves.

@@ -7,6 +7,7 @@ mod answer;
 mod asked;
 pub mod auth;
 pub mod body;
+pub mod by_url;
 pub mod listener;
 pub mod peer;
 pub mod problem;
@@ -24,8 +25,10 @@ use http::{HeaderValue, Request};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::metrics::Metrics;
+use crate::source::by_url::Reader;
 use crate::source::{Source, Subject};
 
+use by_url::Events;
 use problem::{Code, Problem};
 use receive::Door;
 
@@ -37,7 +40,7 @@ pub const ROUTES: &[&str] = &["openapi", "validate", "unmatched"];
 
 /// Paths of the public listener that no source may take.
 pub const ROUTES_TAKEN: &[&str] =
-    &["/openapi.yaml", "/v1/validate/conversion", "/v1/validate/beacon"];
+    &["/openapi.yaml", by_url::PATH, "/v1/validate/conversion", "/v1/validate/beacon"];
 
 /// Paths that answer what would become of an item, each with what it is asked about.
 const VALIDATE: [(&str, Subject); 2] =
@@ -64,6 +67,12 @@ pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Rou
             response
         };
         router = router.route(path, post(handler));
+    }
+    if let Some(reader) = Reader::new(sources, door.depth_max()) {
+        let (events, door) = (Arc::new(Events::new(reader)), Arc::clone(&door));
+        let handler =
+            move |request: Request<Body>| async move { events.receive(&door, request).await };
+        router = router.route(by_url::PATH, post(handler));
     }
     let own = Arc::clone(&metrics);
     let openapi = get(move || async move {

@@ -41,6 +41,10 @@ pub enum Code {
     SourceNotAllowed,
     /// The client may not speak for the publisher.
     PublisherNotAllowed,
+    /// Events are not sent to such a URL.
+    EventUrlNotAllowed,
+    /// The idempotency key is empty or too long.
+    BadIdempotencyKey,
     /// The admin API needs a token on this address, and none is configured.
     TokenNotSet,
     /// No such path.
@@ -80,6 +84,8 @@ impl Code {
             Self::Unauthorized => "unauthorized",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::PublisherNotAllowed => "publisher_not_allowed",
+            Self::EventUrlNotAllowed => "event_url_not_allowed",
+            Self::BadIdempotencyKey => "bad_idempotency_key",
             Self::TokenNotSet => "token_not_set",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -100,11 +106,15 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> StatusCode {
         match self {
-            Self::MalformedJson | Self::DuplicateKey | Self::BadEncoding => StatusCode::BAD_REQUEST,
+            Self::MalformedJson
+            | Self::DuplicateKey
+            | Self::BadEncoding
+            | Self::BadIdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::SourceNotAllowed | Self::PublisherNotAllowed | Self::TokenNotSet => {
-                StatusCode::FORBIDDEN
-            }
+            Self::SourceNotAllowed
+            | Self::PublisherNotAllowed
+            | Self::EventUrlNotAllowed
+            | Self::TokenNotSet => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -130,6 +140,8 @@ impl Code {
             | Self::Unauthorized
             | Self::SourceNotAllowed
             | Self::PublisherNotAllowed
+            | Self::EventUrlNotAllowed
+            | Self::BadIdempotencyKey
             | Self::TokenNotSet
             | Self::NotFound
             | Self::MethodNotAllowed
@@ -167,6 +179,11 @@ impl Problem {
         Self::new(Code::PublisherNotAllowed, detail)
     }
 
+    /// A refusal of what its caller may not post there.
+    pub(super) fn source() -> Self {
+        Self::new(Code::SourceNotAllowed, "this client may not post to this source")
+    }
+
     /// The problem of a refused item.
     ///
     /// # Errors
@@ -176,6 +193,8 @@ impl Problem {
             Reject::Syntax(fault) => Ok(fault.into()),
             Reject::Pairs(fault) => Ok(fault.into()),
             Reject::Publisher => Ok(Self::publisher()),
+            Reject::EventUrl(fault) => Ok(Self::new(Code::EventUrlNotAllowed, fault.to_string())),
+            Reject::SourceNotAllowed => Ok(Self::source()),
             Reject::TooLarge { most } => Ok(Self::too_large(most)),
             Reject::Invalid(violations) => Err(violations),
         }

@@ -1,7 +1,7 @@
 //! One request of an app or till: bounded in size and time, taken in, answered.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -11,16 +11,17 @@ use http::{Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer;
-use super::asked::Asked;
+use super::asked::{self, Asked};
 use super::auth::Guard;
 use super::body;
 use super::problem::{Code, Problem, json_answer};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::intake::{self, Intake, Item, Taken};
+use crate::event::{Dedupe, SourceName};
+use crate::intake::{self, Intake, Item, Taken, Unity};
 use crate::metrics::Metrics;
 use crate::source::items::Items;
-use crate::source::{Received, Source, Takes};
+use crate::source::{Received, Reject, Settings, Source, Takes, idempotency};
 
 /// What one request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +35,11 @@ pub struct Limits {
 /// What every source's requests go through.
 pub struct Door {
     intake: Intake,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     clock: Clock,
     limits: Limits,
-    guard: Arc<Guard>,
-    bodies: body::Reader,
+    pub(super) guard: Arc<Guard>,
+    pub(super) bodies: body::Reader,
     slots: Semaphore,
 }
 
@@ -57,28 +58,39 @@ impl Door {
         Self { intake, metrics, clock, limits, guard, bodies, slots }
     }
 
+    /// Levels of nesting in an item.
+    pub(super) const fn depth_max(&self) -> usize {
+        self.limits.body.depth_max
+    }
+
     /// Takes one request of `source` and answers it.
     pub async fn receive(&self, source: &Arc<Source>, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let came = self.open(source, source.settings().takes, &parts, body).await;
+        let Settings { name, decode, takes, .. } = source.settings();
+        let accepts = body::Accepts { decode: *decode, takes: *takes };
+        let came = self.open(source, accepts, &parts, body).await;
         let since = Instant::now();
         let response = match came {
             Ok((caller, came)) => self.accept(source, &parts, caller, came).await,
             Err(problem) => Err(problem),
         };
         let response = response.unwrap_or_else(|problem| {
-            tracing::debug!(source = %source.settings().name, %problem, "refused");
+            tracing::debug!(source = %name, %problem, "refused");
             problem.into_response()
         });
-        let (name, status) = (&source.settings().name, response.status().as_u16());
-        self.metrics.source_answered(name, status, since.elapsed().as_secs_f64());
+        self.metrics.source_answered(
+            name,
+            response.status().as_u16(),
+            since.elapsed().as_secs_f64(),
+        );
         response
     }
 
     /// Answers what would become of one item of `source`, and stores nothing.
     pub async fn validate(&self, source: &Source, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let answer = match self.open(source, Takes::One, &parts, body).await {
+        let accepts = body::Accepts { decode: source.settings().decode, takes: Takes::One };
+        let answer = match self.open(source, accepts, &parts, body).await {
             Ok((caller, came)) => self.judge(source, &parts, caller, came).await,
             Err(problem) => Err(problem),
         };
@@ -89,12 +101,12 @@ impl Door {
     async fn open(
         &self,
         source: &Source,
-        takes: Takes,
+        accepts: body::Accepts,
         parts: &Parts,
         body: Body,
     ) -> Result<(Caller, body::Came), Problem> {
         let caller = self.guard.admit(source.settings(), parts)?;
-        let came = self.bodies.read(source, takes, parts, body).await?;
+        let came = self.bodies.read(accepts, parts, body).await?;
         Ok((caller, came))
     }
 
@@ -119,14 +131,14 @@ impl Door {
     }
 
     /// Takes a slot, to be held until the answer is ready.
-    fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
+    pub(super) fn slot(&self) -> Result<SemaphorePermit<'_>, Problem> {
         self.slots.try_acquire().map_err(|_| {
             let detail = "more requests are under way than the relay takes at once";
             Problem::new(Code::Overloaded, detail)
         })
     }
 
-    fn received(&self, target: Bytes, caller: Caller) -> Received {
+    pub(super) fn received(&self, target: Bytes, caller: Caller) -> Received {
         Received { target, at: self.clock.now(), caller }
     }
 
@@ -138,46 +150,106 @@ impl Door {
         came: body::Came,
     ) -> Result<Response, Problem> {
         let _slot = self.slot()?;
-        let settings = source.settings();
-        let raw = self.bodies.inflate(came, settings.answer_within).await?;
-        let (asked, target) = match settings.takes {
+        let Settings { name, takes, answer_within, .. } = source.settings();
+        let (asked, target) = match takes {
             Takes::Many => Asked::take(target(parts)),
             // The event URL is opaque: nothing in it is ours.
             Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(target(parts).as_bytes())),
         };
-        let items = self.bodies.split(raw, settings.takes, settings.answer_within).await?;
+        let way = Way { name, asked, answer_within: *answer_within };
+        let (items, key) = self.items(&way, *takes, parts, &caller, came).await?;
         let received = Arc::new(self.received(target, caller));
         let item = |raw| {
             let (source, received) = (Arc::clone(source), Arc::clone(&received));
             Item { source, received, raw }
         };
-        let (is_one, items) = match items {
-            Items::One(raw) => (true, vec![raw.map(item)]),
-            Items::Many(raws) => (false, raws.into_iter().map(|raw| raw.map(item)).collect()),
+        let items = match items {
+            Items::One(raw) => Posted::One(raw.map(item)),
+            Items::Many(raws) => Posted::Many(raws.into_iter().map(|raw| raw.map(item)).collect()),
+        };
+        self.store(&way, key, items).await
+    }
+
+    /// Undoes the codings of a body and finds its items, and the key of the request.
+    pub(super) async fn items(
+        &self,
+        way: &Way<'_>,
+        takes: Takes,
+        parts: &Parts,
+        caller: &Caller,
+        came: body::Came,
+    ) -> Result<(Items, Option<Dedupe>), Problem> {
+        let key = asked::key(&parts.headers)?;
+        let raw = self.bodies.inflate(came, way.answer_within).await?;
+        let (client, name) = (caller.client.clone(), way.name.clone());
+        let target = key.as_ref().map(|_| target(parts).to_owned()).unwrap_or_default();
+        let request = move |body: &[u8]| {
+            let key = key?;
+            Some(idempotency::request(client.as_ref(), &name, &key, target.as_bytes(), body))
+        };
+        self.bodies.split(raw, takes, request, way.answer_within).await
+    }
+
+    /// Stores what was posted, and answers.
+    pub(super) async fn store(
+        &self,
+        way: &Way<'_>,
+        key: Option<Dedupe>,
+        posted: Posted,
+    ) -> Result<Response, Problem> {
+        let (items, alone, unity) = match posted {
+            Posted::One(item) => {
+                let alone = item.as_ref().ok().map(|item| Arc::clone(&item.source));
+                (vec![item], Some(alone), Unity::Each)
+            }
+            Posted::Many(items) => (items, None, way.asked.unity),
         };
         let taken = self.intake.accept(intake::Request {
-            door: &settings.name,
+            door: way.name,
             items,
-            lane: asked.lane,
-            unity: if is_one { intake::Unity::Each } else { asked.unity },
-            answer_within: settings.answer_within,
+            lane: way.asked.lane,
+            unity,
+            key,
+            answer_within: way.answer_within,
         });
-        match taken.await {
-            Ok(Taken::Each(mut results)) if is_one => match results.pop() {
-                Some(result) => Ok(answer::one(&settings.answer, result)),
-                None => Err(Problem::new(Code::Internal, "an item had no result")),
+        match (taken.await, alone) {
+            (Ok(Taken::Each(mut results)), Some(source)) => match (results.pop(), source) {
+                (Some(Ok(accepted)), Some(source)) => {
+                    Ok(answer::one(&source.settings().answer, accepted))
+                }
+                (Some(Err(reject)), _) => Ok(reject.into_response()),
+                (_, _) => Err(Problem::new(Code::Internal, "an item had no result")),
             },
-            Ok(Taken::Each(results)) => Ok(answer::many(results)),
-            Ok(Taken::Nothing(refused)) => Ok(answer::nothing(refused)),
-            Err(error) => {
-                tracing::warn!(source = %settings.name, %error, "not stored");
+            (Ok(Taken::Each(results)), None) => Ok(answer::many(results)),
+            (Ok(Taken::Nothing(refused)), _) => Ok(answer::nothing(refused)),
+            (Err(error), _) => {
+                tracing::warn!(source = %way.name, %error, "not stored");
                 Ok(Problem::from(error).into_response())
             }
         }
     }
 }
 
-fn target(parts: &Parts) -> &str {
+/// The way that a request takes in.
+#[derive(Debug)]
+pub(super) struct Way<'a> {
+    /// What it is called in the ledger, and what a request's key belongs to.
+    pub(super) name: &'a SourceName,
+    /// What was asked for.
+    pub(super) asked: Asked,
+    /// Longest wait for a processor, and for the store.
+    pub(super) answer_within: Duration,
+}
+
+/// Items, or why they are none.
+pub(super) enum Posted {
+    /// One, answered alone.
+    One(Result<Item, Reject>),
+    /// Each with a result of its own.
+    Many(Vec<Result<Item, Reject>>),
+}
+
+pub(super) fn target(parts: &Parts) -> &str {
     parts.uri.path_and_query().map_or("/", |target| target.as_str())
 }
 

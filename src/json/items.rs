@@ -56,7 +56,7 @@ const START_BYTES: usize = 16;
 /// # Errors
 /// [`ItemsFault`]: the sender must mend the body.
 pub fn array(text: &Bytes, bounds: Bounds) -> Result<Vec<Bytes>, ItemsFault> {
-    let mut scan = Scan { text: without_boms(text), at: 0 };
+    let mut scan = Scan::of(without_boms(text));
     let opened = scan.text.iter().filter(|byte| !is_space(**byte));
     if opened.take_while(|byte| **byte == b'[').take(bounds.depth_max + 1).count()
         > bounds.depth_max
@@ -128,31 +128,40 @@ fn without_space(text: &[u8]) -> &[u8] {
     &text[start..end]
 }
 
-struct Scan<'t> {
+/// A place in a text that is walked through.
+pub(super) struct Scan<'t> {
     text: &'t [u8],
     at: usize,
 }
 
-impl Scan<'_> {
+impl<'t> Scan<'t> {
+    pub(super) const fn of(text: &'t [u8]) -> Self {
+        Self { text, at: 0 }
+    }
+
+    pub(super) const fn position(&self) -> usize {
+        self.at
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 
-    fn next(&mut self) -> Option<u8> {
+    pub(super) fn next(&mut self) -> Option<u8> {
         let byte = self.peek()?;
         self.at += 1;
         Some(byte)
     }
 
-    fn skip_space(&mut self) {
+    pub(super) fn skip_space(&mut self) {
         while self.peek().is_some_and(is_space) {
             self.at += 1;
         }
     }
 
-    /// Goes to the comma or bracket behind a value. Brackets are counted and not matched: whether
+    /// Goes to the comma or closing bracket behind a value. Brackets are counted and not matched: whether
     /// it is one value is for the parser of the slice to say, and if every slice is, so is the list.
-    fn pass_value(&mut self) {
+    pub(super) fn pass_value(&mut self) {
         let mut open = 0_usize;
         while let Some(byte) = self.peek() {
             match byte {
@@ -163,7 +172,7 @@ impl Scan<'_> {
                 }
                 b'{' | b'[' => open += 1,
                 b'}' | b']' if open > 0 => open -= 1,
-                b',' | b']' if open == 0 => return,
+                b',' | b']' | b'}' if open == 0 => return,
                 _ => {}
             }
             self.at += 1;
@@ -171,7 +180,7 @@ impl Scan<'_> {
     }
 
     /// Goes behind the quotation mark that ends a text.
-    fn pass_text(&mut self) {
+    pub(super) fn pass_text(&mut self) {
         while let Some(byte) = self.next() {
             match byte {
                 b'"' => return,
@@ -180,6 +189,7 @@ impl Scan<'_> {
                 _ => {}
             }
         }
+        // An escape may have been the last byte.
         self.at = self.text.len();
     }
 

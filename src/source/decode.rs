@@ -113,7 +113,7 @@ fn from_form(form: &[u8]) -> Result<Bytes, PairsFault> {
 /// The JSON object of those members of a target's query that have a value; nothing without any.
 ///
 /// The other parts of the query are nobody's business: they are signed, and travel as they are.
-fn from_query(target: &[u8], members: &[String]) -> Result<Option<Bytes>, PairsFault> {
+pub(super) fn from_query(target: &[u8], members: &[String]) -> Result<Option<Bytes>, PairsFault> {
     let Some(at) = target.iter().position(|byte| *byte == b'?') else { return Ok(None) };
     let mut object = Object::with_room(128);
     for (key, value) in pairs(&target[at + 1..]) {
@@ -136,18 +136,23 @@ fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-/// The text that `encoded` stands for: `+` is a space, `%C3%A9` is é. A `%` without two hex digits
-/// stands for itself, as the URL standard has it.
+/// The text that `encoded` stands for: `+` is a space, `%C3%A9` is é.
 fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
     if !encoded.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return std::str::from_utf8(encoded).map(Cow::Borrowed);
     }
+    let spaced: Vec<u8> =
+        encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
+    String::from_utf8(percent_decoded(&spaced)).map(Cow::Owned).map_err(|error| error.utf8_error())
+}
+
+/// `%C3%A9` is é. A `%` without two hex digits stands for itself, as the URL standard has it.
+pub(super) fn percent_decoded(encoded: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(encoded.len());
     let mut rest = encoded;
     while let [first, behind @ ..] = rest {
         rest = behind;
         bytes.push(match (first, behind) {
-            (b'+', _) => b' ',
             (b'%', [high, low, behind @ ..]) => match (hex(*high), hex(*low)) {
                 (Some(high), Some(low)) => {
                     rest = behind;
@@ -158,7 +163,7 @@ fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
             (byte, _) => *byte,
         });
     }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error())
+    bytes
 }
 
 const fn hex(digit: u8) -> Option<u8> {

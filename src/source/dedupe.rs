@@ -97,7 +97,7 @@ pub fn conflict<'m>(one: &Fingerprint, other: &Fingerprint, members: &'m [String
 }
 
 /// Adds a part behind its length, so that `ab`, `c` and `a`, `bc` are two keys.
-fn part(hash: &mut Sha256, bytes: &[u8]) {
+pub(super) fn part(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_be_bytes());
     hash.update(bytes);
 }

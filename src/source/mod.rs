@@ -2,9 +2,11 @@
 //!
 //! Everything here is a pure function of the received bytes; nothing waits and nothing is stored.
 
+pub mod by_url;
 pub mod coding;
 pub mod decode;
 pub mod dedupe;
+pub mod idempotency;
 pub mod inflate;
 pub mod items;
 pub mod media;
@@ -18,11 +20,13 @@ use crate::caller::Caller;
 use crate::clock::Timestamp;
 use crate::event::{DestinationName, Event, EventId, EventKind, Fingerprint, SourceName};
 use crate::json::{self, JsonFault, Node};
+use crate::origin::Origins;
 use crate::pii;
 use crate::schema::lint::{self, Warnings};
 use crate::schema::{Schema, Violations};
 use crate::spool::{Lane, NewEvent};
 
+use by_url::EventUrlFault;
 use decode::Decoded;
 use media::Media;
 
@@ -56,6 +60,8 @@ pub struct Settings {
     pub answer_within: Duration,
     /// Where its events go.
     pub to: Vec<DestinationName>,
+    /// Origins that an event's own URL may have: those to which all of `to` send it.
+    pub event_origins: Origins,
 }
 
 /// How many items a request may bring.
@@ -160,6 +166,16 @@ pub enum Reject {
     Invalid(Violations),
     /// It is of a publisher that its caller may not speak for.
     Publisher,
+    /// It names a URL to which nothing is sent.
+    EventUrl(EventUrlFault),
+    /// Its caller may not post to the source that its URL leads to.
+    SourceNotAllowed,
+}
+
+impl From<EventUrlFault> for Reject {
+    fn from(fault: EventUrlFault) -> Self {
+        Self::EventUrl(fault)
+    }
 }
 
 impl Source {
@@ -175,12 +191,14 @@ impl Source {
         &self.settings
     }
 
-    /// Whether bodies of this media are taken.
+    /// Whether a target's query says enough of who it was for an empty body.
     #[must_use]
-    pub const fn takes(&self, media: Media) -> bool {
-        match (self.settings.takes, media) {
-            (Takes::Many, Media::Lines) => true,
-            (Takes::One | Takes::Many, _) => self.settings.decode.takes(media),
+    pub fn is_told_by_query(&self, target: &[u8]) -> bool {
+        let members = self.settings.schema.members();
+        match self.settings.decode {
+            Decode::Json => false,
+            // What cannot be read is told when the event is judged.
+            Decode::Beacon => !matches!(decode::from_query(target, members), Ok(None)),
         }
     }
 

@@ -4,6 +4,7 @@
 mod admin;
 mod beacon;
 mod bodies;
+mod by_url;
 mod cli;
 mod clients;
 mod config;

@@ -45,8 +45,12 @@ fn documented() -> Answered {
     all
 }
 
-const EVENTS: [(&str, &str, &str); 4] = [
+const BY_URL: &str =
+    r#"{"event_url":"https://events-api.ads.vtex.com/v1/beacon/view/1","user_id":"u"}"#;
+
+const EVENTS: [(&str, &str, &str); 5] = [
     ("/v1/beacon/conversion", "/v1/beacon/conversion", ORDER),
+    ("/v1/events", "/v1/events", BY_URL),
     ("/{version}/beacon/impression/{ad_id}", "/v1/beacon/impression/1", r#"{"user_id":"u"}"#),
     ("/{version}/beacon/view/{ad_id}", "/v9/beacon/view/1?x", r#"{"user_id":"u"}"#),
     ("/{version}/beacon/click/{ad_id}", "/v1/beacon/click/a-b", r#"{"user_id":"u"}"#),
@@ -66,6 +70,8 @@ fn note(seen: &mut Answered, document: &Value, path: &str, method: &str, answer:
     };
     let media = answer.header("content-type").map(|value| value.split(';').next().unwrap());
     match response.get("content").and_then(Value::as_object) {
+        // One answer to one event, and another to many.
+        Some(_) if media.is_none() && path == "/v1/events" => assert!(answer.body.is_empty()),
         Some(content) => {
             let media = media.unwrap_or("nothing");
             assert!(content.contains_key(media), "{method} {path} {} is {media}", answer.status);
@@ -97,9 +103,16 @@ async fn every_documented_answer_is_given_and_no_other() {
         let half = format!("POST {target} HTTP/1.1\r\nHost: r\r\nContent-Length: 9\r\n\r\n");
         took(relay.send(half.as_bytes()).await);
     }
-    let (path, target, order) = EVENTS[0];
-    let list = relay.post(target, format!("[{order},{{}}]")).await;
-    note(&mut seen, &document, path, "post", &list);
+    for (path, target, body) in EVENTS {
+        if [ORDER, BY_URL].contains(&body) {
+            let list = relay.post(target, format!("[{body},{{}}]")).await;
+            note(&mut seen, &document, path, "post", &list);
+        }
+        let key = "Idempotency-Key: k\r\n";
+        assert_eq!(relay.post_with(target, key, body).await.status, 202);
+        let answer = relay.post_with(target, key, format!("{body} ")).await;
+        note(&mut seen, &document, path, "post", &answer);
+    }
     let get = b"GET /openapi.yaml HTTP/1.1\r\nHost: r\r\n\r\n";
     let answer = relay.send(get).await;
     assert_eq!(answer.text(), http::OPENAPI);
@@ -140,9 +153,15 @@ async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     let mut fill = 0..60;
     while fill.next().is_some() && relay.post("/v1/beacon/click/1", &body).await.status == 202 {}
     // A body that still fits the last gap would be taken: these are as large as what did not fit.
-    let order = ORDER.replace(r#""xxx""#, &format!("\"{}\"", "x".repeat(200_000)));
+    let long = format!("\"{}\"", "x".repeat(200_000));
+    let order = ORDER.replace(r#""xxx""#, &long);
+    let by_url = BY_URL.replace(r#""u""#, &long);
     for (path, target, small) in EVENTS {
-        let body = if small == ORDER { &order } else { &body };
+        let body = match small {
+            ORDER => &order,
+            BY_URL => &by_url,
+            _ => &body,
+        };
         note(seen, document, path, "post", &relay.post(target, body).await);
     }
     upstream.misbehave("{}");
@@ -226,6 +245,7 @@ fn every_source_has_its_path_in_the_document_and_back() {
     let plan = Layers::default().plan().unwrap();
     let mut sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
     sources.extend(ASKED.map(|(path, ..)| path.to_owned()));
+    sources.insert(http::by_url::PATH.to_owned());
     let posts = documented().into_iter().filter(|(_, method, _)| method == "post");
     assert_eq!(posts.map(|(path, ..)| path).collect::<BTreeSet<_>>(), sources);
 }

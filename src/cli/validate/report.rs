@@ -168,9 +168,12 @@ fn refusal(document: &Document, finding: &Finding) -> Option<(Code, usize, usize
         Finding::Refused(Reject::TooLarge { most }) => {
             Some((Code::BodyTooLarge, line, column, format!("the document is over {most} bytes")))
         }
-        // Whoever sits at the terminal speaks for all publishers.
-        Finding::Refused(Reject::Publisher) => {
+        // Whoever sits at the terminal speaks for all publishers, and no URL is asked for.
+        Finding::Refused(Reject::Publisher | Reject::SourceNotAllowed) => {
             Some((Code::PublisherNotAllowed, line, column, "of another publisher".to_owned()))
+        }
+        Finding::Refused(Reject::EventUrl(fault)) => {
+            Some((Code::EventUrlNotAllowed, line, column, fault.to_string()))
         }
         Finding::Broken(what) => Some((Code::MalformedJson, line, column, (*what).to_owned())),
         Finding::Refused(Reject::Pairs(fault)) => {
@@ -208,7 +211,12 @@ fn object(name: &str, document: &Document, finding: &Finding) -> Value {
         }
         Finding::Refused(Reject::Invalid(violations)) => errors = list(&violations.to_json()),
         Finding::Refused(
-            Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher | Reject::TooLarge { .. },
+            Reject::Syntax(_)
+            | Reject::Pairs(_)
+            | Reject::TooLarge { .. }
+            | Reject::Publisher
+            | Reject::SourceNotAllowed
+            | Reject::EventUrl(_),
         )
         | Finding::Broken(_) => {}
     }
@@ -260,7 +268,12 @@ fn lines(document: &Document, finding: &Finding) -> Vec<Line> {
             lines
         }
         Finding::Refused(
-            Reject::Syntax(_) | Reject::Pairs(_) | Reject::Publisher | Reject::TooLarge { .. },
+            Reject::Syntax(_)
+            | Reject::Pairs(_)
+            | Reject::TooLarge { .. }
+            | Reject::Publisher
+            | Reject::SourceNotAllowed
+            | Reject::EventUrl(_),
         )
         | Finding::Broken(_) => Vec::new(),
     }
