@@ -1,19 +1,23 @@
-//! Dead letters: listed by reading `dead/`, and put back in line.
+//! Dead letters: listed, put back in line, dropped.
 //!
-//! They are kept in no memory, for there may be any number of them; a gigabyte of them is read in
-//! a second.
+//! They are kept in no memory, for there may be any number of them; an [`index`] beside each
+//! segment of `dead/` says where each of them is.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+pub(super) mod index;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
+use self::index::{Cursor, Entry};
 use super::damage::{self, Damage};
+use super::files::LogFile;
 use super::inbox::{Command, Letter};
 use super::record::{self, Checked, Prior, Sources, View};
 use super::segment::SegmentId;
-use super::state::State;
-use super::walk::{self, Gap, Readable};
+use super::walk::Gap;
 use super::{LogKind, Place, Shared, lock};
 use crate::event::DestinationName;
 use crate::spool::{
@@ -22,8 +26,10 @@ use crate::spool::{
 
 /// Letters listed or put back at once, whatever the caller asks for.
 const LETTERS_MAX: usize = 10_000;
-/// Bytes of letters beyond which a page ends.
-const PAGE_BYTES_MAX: usize = 4 << 20;
+/// Letters read for one page, whether they are wanted or not.
+const SCAN_MAX: usize = 10_000;
+/// Bytes of them.
+const SCAN_BYTES_MAX: usize = 8 << 20;
 /// Letters that one command drops.
 const DROP_MAX: usize = 1024;
 /// Letters that one command puts back.
@@ -36,7 +42,9 @@ const REPLAY_BYTES_MAX: usize = 1 << 20;
 pub(super) struct Found {
     place: Place,
     to: DestinationName,
-    segment: Arc<Readable>,
+    segment: SegmentId,
+    file: Arc<LogFile>,
+    seed: u32,
 }
 
 /// A page of letters, those of the oldest deliveries first.
@@ -48,27 +56,41 @@ pub(super) async fn list(shared: &Arc<Shared>, query: DeadQuery) -> Result<DeadP
 fn page(shared: &Shared, query: &DeadQuery) -> Result<DeadPage, StoreFault> {
     let max = query.max.min(LETTERS_MAX);
     let mut page = DeadPage { letters: Vec::new(), next: query.after };
-    let after = query.after.map_or(0, |after| after.0);
-    let found = find(shared, LETTERS_MAX, |id| id.0 > after)?;
-    let is_all = found.len() < LETTERS_MAX;
+    let from = DeliveryId(query.after.map_or(0, |after| after.0.saturating_add(1)));
+    let mut indexes = lock(&shared.letters);
+    let segments = segments(shared);
+    for segment in &segments {
+        indexes.of(shared, *segment)?;
+    }
+    let known = segments.iter().filter_map(|id| Some((*id, Cursor::new(indexes.known(*id)?))));
+    let mut cursors: Vec<(SegmentId, Cursor<'_>)> = known.collect();
+    // The next of each segment; the least of them all is the next of the page.
+    let mut heads = BinaryHeap::new();
+    for (at, (_, cursor)) in cursors.iter_mut().enumerate() {
+        cursor.seek(from)?;
+        heads.extend(cursor.peek()?.map(|entry| Reverse((entry.id, at))));
+    }
     let mut sources = Sources::default();
-    let mut bytes = 0;
-    for (id, found) in found {
-        if page.letters.len() >= max || bytes >= PAGE_BYTES_MAX {
+    let (mut read_letters, mut read_bytes) = (0, 0);
+    while let Some(Reverse((id, at))) = heads.pop() {
+        if page.letters.len() >= max || read_letters >= SCAN_MAX || read_bytes >= SCAN_BYTES_MAX {
             return Ok(page);
         }
-        let len = found.place.len as usize;
-        if let Some(letter) = read(&found, &mut sources)?.map(|record| letter(id, found.to, record))
-            && query.filter.takes(&letter)
-        {
-            bytes += len;
-            page.letters.push(letter);
-        }
+        let (segment, cursor) = &mut cursors[at];
+        let found = cursor.peek()?.and_then(|entry| look(shared, *segment, &entry));
+        cursor.step();
+        heads.extend(cursor.peek()?.map(|entry| Reverse((entry.id, at))));
         page.next = Some(id);
+        let Some(found) = found else { continue };
+        (read_letters, read_bytes) = (read_letters + 1, read_bytes + found.place.len as usize);
+        if let Some(record) = read(shared, &found, &mut sources)? {
+            let letter = letter(id, found.to, record);
+            if query.filter.takes(&letter) {
+                page.letters.push(letter);
+            }
+        }
     }
-    if is_all {
-        page.next = None;
-    }
+    page.next = None;
     Ok(page)
 }
 
@@ -94,8 +116,8 @@ pub(super) async fn one(
 ) -> Result<Option<DeadLetter>, StoreFault> {
     shared.check()?;
     blocking(shared, "reading a dead letter", move |shared| {
-        let Some((_, found)) = find(shared, 1, |of| of == id)?.pop_first() else { return Ok(None) };
-        let record = read(&found, &mut Sources::default())?;
+        let Some((_, found)) = find(shared, &[id])?.pop_first() else { return Ok(None) };
+        let record = read(shared, &found, &mut Sources::default())?;
         Ok(record.map(|record| letter(id, found.to, record)))
     })
     .await
@@ -152,7 +174,7 @@ pub(super) async fn replay(
                 part.extend(found.next());
             }
             let asked = part.len();
-            let letters = blocking(shared, "reading dead letters", |_| letters(part)).await?;
+            let letters = blocking(shared, "reading dead letters", move |shared| letters(shared, part)).await?;
             replayed.missing += asked - letters.len();
             let (answer, answered) = oneshot::channel();
             shared.inbox.offer(Command::Replay { letters, answer }, bytes)?;
@@ -168,11 +190,9 @@ async fn find_all(
     shared: &Arc<Shared>,
     ids: &[DeliveryId],
 ) -> Result<BTreeMap<DeliveryId, Found>, StoreFault> {
-    let wanted: HashSet<DeliveryId> = ids.iter().copied().collect();
-    blocking(shared, "looking for dead letters", move |shared| {
-        find(shared, LETTERS_MAX, |id| wanted.contains(&id))
-    })
-    .await
+    let ids: BTreeSet<DeliveryId> = ids.iter().copied().collect();
+    let ids: Vec<DeliveryId> = ids.into_iter().collect();
+    blocking(shared, "looking for dead letters", move |shared| find(shared, &ids)).await
 }
 
 pub(super) async fn blocking<T: Send + 'static>(
@@ -186,68 +206,70 @@ pub(super) async fn blocking<T: Send + 'static>(
     done.map_err(|error| StoreFault { doing: doing.to_owned(), cause: cause(error) })?
 }
 
-/// The first `max` letters, by id, whose id is `wanted`.
+/// The letters of these names, which are in order.
 pub(super) fn find(
     shared: &Shared,
-    max: usize,
-    wanted: impl Fn(DeliveryId) -> bool,
+    ids: &[DeliveryId],
 ) -> Result<BTreeMap<DeliveryId, Found>, StoreFault> {
     let mut found = BTreeMap::new();
-    let segments: Vec<SegmentId> =
-        lock(&shared.state).track(LogKind::Dead).segments.keys().copied().collect();
-    for id in segments {
-        let Some((segment, unsettled, names)) = look(&lock(&shared.state), id) else { continue };
-        let first = segment.seqs.start;
-        let gaps = walk::visit(&segment, |view, offset| {
-            let slot = view.owed().trailing_zeros() as u8;
-            let seq = view.seq();
-            let Some(to) = names.get(usize::from(slot)) else { return Ok(()) };
-            let delivery = view.delivery().filter(|delivery| wanted(*delivery));
-            if let Some(delivery) = delivery
-                && unsettled.get((seq - first) as usize) == Some(&true)
+    let mut indexes = lock(&shared.letters);
+    for segment in segments(shared) {
+        let Some(index) = indexes.of(shared, segment)? else { continue };
+        let mut cursor = Cursor::new(index);
+        for id in ids {
+            cursor.seek(*id)?;
+            let Some(entry) = cursor.peek()? else { break };
+            if entry.id == *id
+                && let Some(letter) = look(shared, segment, &entry)
             {
-                let len = record::aligned(view.len()) as u32;
-                let place = Place { log: LogKind::Dead, seq, slot, offset, len };
-                let segment = Arc::clone(&segment);
-                found.insert(delivery, Found { place, to: to.clone(), segment });
-                if found.len() > max {
-                    found.pop_last();
-                }
+                found.insert(*id, letter);
             }
-            Ok(())
-        })?;
-        for gap in gaps {
-            lose(shared, &segment, gap)?;
         }
     }
     Ok(found)
 }
 
-/// What it takes to read a segment that has letters, and which of its records are letters still.
-fn look(state: &State, id: SegmentId) -> Option<(Arc<Readable>, Vec<bool>, Vec<DestinationName>)> {
+/// The segments of `dead/`, oldest first.
+fn segments(shared: &Shared) -> Vec<SegmentId> {
+    lock(&shared.state).track(LogKind::Dead).segments.keys().copied().collect()
+}
+
+/// The letter of an entry, unless it went.
+fn look(shared: &Shared, id: SegmentId, entry: &Entry) -> Option<Found> {
+    let state = lock(&shared.state);
     let segment = state.track(LogKind::Dead).segments.get(&id)?;
-    if segment.bits.unset() == 0 {
+    let Place { seq, slot, .. } = entry.place;
+    let to = segment.head.names.get(usize::from(slot))?;
+    if segment.bits.is_set(seq - segment.head.first, slot) {
         return None;
     }
-    let slots = 0..segment.head.names.len() as u8;
-    let is_letter = |index| slots.clone().any(|slot| !segment.bits.is_set(index, slot));
-    let unsettled = (0..segment.bits.len()).map(is_letter).collect();
-    Some((Arc::new(Readable::of(segment)), unsettled, segment.head.names.clone()))
+    Some(Found {
+        place: entry.place,
+        to: to.clone(),
+        segment: id,
+        file: Arc::clone(&segment.file),
+        seed: segment.seed,
+    })
 }
 
 /// Sets aside letters that are damaged.
-fn lose(shared: &Shared, segment: &Readable, gap: Gap) -> Result<(), StoreFault> {
+fn lose(
+    shared: &Shared,
+    segment: SegmentId,
+    file: &Arc<LogFile>,
+    gap: Gap,
+) -> Result<(), StoreFault> {
     let damage = Damage {
         log: LogKind::Dead,
-        segment: segment.id,
-        file: Arc::clone(&segment.file),
+        segment,
+        file: Arc::clone(file),
         from: gap.from,
         to: gap.to,
         seqs: gap.seqs,
     };
     damage::report(shared, &damage)?;
     let mut state = lock(&shared.state);
-    let Some(of) = state.track(LogKind::Dead).segments.get(&segment.id) else {
+    let Some(of) = state.track(LogKind::Dead).segments.get(&segment) else {
         return Ok(());
     };
     let slots = 0..of.lines.len() as u8;
@@ -259,22 +281,34 @@ fn lose(shared: &Shared, segment: &Readable, gap: Gap) -> Result<(), StoreFault>
     Ok(())
 }
 
-/// Reads a letter; nothing when it went, or does not pass any more.
-fn read(found: &Found, sources: &mut Sources) -> Result<Option<record::Record>, StoreFault> {
-    let Found { place, segment, .. } = found;
-    let bytes = segment.file.read(place.offset, place.len as usize)?;
-    match record::check(&bytes, segment.seed) {
-        Checked::Whole(len) => Ok(View::of(&bytes[..len]).decode(sources)),
-        Checked::Short(_) | Checked::Bad => Ok(None),
+/// Reads a letter; nothing when it went, or does not pass any more, which is told.
+fn read(
+    shared: &Shared,
+    found: &Found,
+    sources: &mut Sources,
+) -> Result<Option<record::Record>, StoreFault> {
+    let Found { place, segment, file, seed, .. } = found;
+    let bytes = file.read(place.offset, place.len as usize)?;
+    let record = match record::check(&bytes, *seed) {
+        Checked::Whole(len) => View::of(&bytes[..len]).decode(sources),
+        Checked::Short(_) | Checked::Bad => None,
+    };
+    if record.is_none() {
+        let (from, to) = (place.offset, place.offset + u64::from(place.len));
+        lose(shared, *segment, file, Gap { from, to, seqs: place.seq..place.seq + 1 })?;
     }
+    Ok(record)
 }
 
 /// Reads letters that were found, without those that went.
-pub(super) fn letters(part: Vec<(DeliveryId, Found)>) -> Result<Vec<Letter>, StoreFault> {
+pub(super) fn letters(
+    shared: &Shared,
+    part: Vec<(DeliveryId, Found)>,
+) -> Result<Vec<Letter>, StoreFault> {
     let mut sources = Sources::default();
     let mut letters = Vec::with_capacity(part.len());
     for (id, found) in part {
-        if let Some(record) = read(&found, &mut sources)? {
+        if let Some(record) = read(shared, &found, &mut sources)? {
             let Place { log, seq, slot, .. } = found.place;
             let prior = Prior { log, seq, slot };
             letters.push(Letter { id, to: found.to, record, prior });

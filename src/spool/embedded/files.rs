@@ -202,6 +202,11 @@ impl Disk {
         }
     }
 
+    /// Whether there is a file of that name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.path(name).exists()
+    }
+
     pub(super) fn create(&self, name: &str, size: u64) -> Result<LogFile, WriteError> {
         match self.raw.create(&self.path(name), size) {
             Ok(raw) => Ok(LogFile { raw, name: name.to_owned() }),

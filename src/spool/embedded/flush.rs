@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::acks::{self, BLOCK, Note, Sealed};
+use super::dead::index;
 use super::files::{LogFile, WriteError};
 use super::inbox::Bell;
 use super::keys::Keys;
@@ -277,6 +278,9 @@ impl Flusher {
             self.shared.disk.sync_dir(LogKind::Accepted.dir())?;
             for segment in &freed {
                 self.shared.disk.remove(&segment.head.ack_path())?;
+                if log == LogKind::Dead {
+                    self.shared.disk.remove(&index::path(segment.head.number))?;
+                }
             }
             spares.into_iter().for_each(|spare| self.shared.pool.keep(spare));
         }

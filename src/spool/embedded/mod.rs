@@ -44,6 +44,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+use self::dead::index::Indexes;
 use self::files::{Disk, Real};
 use self::flush::Rounds;
 use self::inbox::{Bell, Command, Inbox};
@@ -147,6 +148,8 @@ struct Shared {
     fault: watch::Sender<Option<StoreFault>>,
     /// How the closing ended, when it did.
     closed: watch::Sender<Option<Result<(), StoreFault>>>,
+    /// Where the letters are. Taken before `state`, never while that is held.
+    letters: Mutex<Indexes>,
     /// Held as long as the directory is ours.
     lock: Mutex<Option<File>>,
 }

@@ -72,6 +72,7 @@ pub(super) fn open(
         rounds: Rounds::default(),
         fault: watch::Sender::new(None),
         closed: watch::Sender::new(None),
+        letters: Mutex::default(),
         lock: Mutex::new(Some(held)),
     });
     let threads = vec![start(&shared, keys, noted)?];

@@ -140,12 +140,20 @@ fn is_begun(segment: &Segment, at: u64, seq: u64) -> Result<bool, StoreFault> {
 /// Hands every record that passes to `visit`, with where it begins; answers the gaps between them.
 pub(super) fn visit(
     segment: &Readable,
+    visit: impl FnMut(&View<'_>, u64) -> Result<(), StoreFault>,
+) -> Result<Vec<Gap>, StoreFault> {
+    visit_from(segment, (DATA_START, segment.seqs.start), visit)
+}
+
+/// The same from where a record begins that has the sequence beside it.
+pub(super) fn visit_from(
+    segment: &Readable,
+    (from, mut seq): (u64, u64),
     mut visit: impl FnMut(&View<'_>, u64) -> Result<(), StoreFault>,
 ) -> Result<Vec<Gap>, StoreFault> {
     let Readable { file, seed, end, .. } = segment;
-    let mut scan = Scan::new(file, *seed, DATA_START, *end);
+    let mut scan = Scan::new(file, *seed, from, *end);
     let mut gaps = Vec::new();
-    let mut seq = segment.seqs.start;
     while seq < segment.seqs.end {
         let at = scan.at;
         if let Step::Record(view, offset) = scan.step()?

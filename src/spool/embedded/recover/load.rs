@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::LogKind;
 use super::super::acks::{self, BLOCK, BLOCK_BITS, Note, Sealed};
 use super::super::damage::QUARANTINE;
+use super::super::dead::index;
 use super::super::files::LogFile;
 use super::super::segment::{DATA_START, Head, Segment};
 use super::super::state::State;
@@ -29,6 +30,7 @@ pub(super) fn load(
     state: &mut State,
 ) -> Result<Vec<Loaded>, StoreFault> {
     let (mut segments, mut acks, mut spares) = (Vec::new(), Vec::new(), Vec::new());
+    let mut indexes = Vec::new();
     for (name, size) in with.disk.list(log.dir())? {
         let path = format!("{}/{name}", log.dir());
         let number = |suffix| name.strip_suffix(suffix).and_then(|n: &str| n.parse::<u64>().ok());
@@ -40,6 +42,8 @@ pub(super) fn load(
         } else if let Some(number) = number(".spare") {
             with.pool.found(number, size);
             spares.push((path, size));
+        } else if let Some(number) = number(".idx") {
+            indexes.push(number);
         } else {
             tracing::warn!(file = path, "a file that is not the spool's lies in its directory");
         }
@@ -48,6 +52,10 @@ pub(super) fn load(
         if let Some(spare) = with.pool.put(&path, size, 0)? {
             with.pool.keep(spare);
         }
+    }
+    // An index that outlived its segment says nothing.
+    for number in indexes.into_iter().filter(|number| !segments.iter().any(|(of, _)| of == number)) {
+        with.disk.remove(&index::path(number))?;
     }
     let mut loaded = Vec::new();
     for (number, size) in segments.iter().copied() {

@@ -76,11 +76,12 @@ async fn a_letter_asked_for_by_many_at_once_is_replayed_once() {
         stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
     }
     let shared = &stage.spool().shared;
+    let ids: Vec<_> = stage.letters().await.iter().map(|letter| letter.id).collect();
     let mut commands = Vec::new();
     let mut answers = Vec::new();
     for _ in 0..3 {
-        let found = dead::find(shared, 9, |_| true).unwrap();
-        let letters = dead::letters(found.into_iter().collect()).unwrap();
+        let found = dead::find(shared, &ids).unwrap();
+        let letters = dead::letters(shared, found.into_iter().collect()).unwrap();
         let (answer, answered) = oneshot::channel();
         commands.push(Command::Replay { letters, answer });
         answers.push(answered);
