@@ -94,6 +94,8 @@ impl Relay {
         let attempt_max = plan.destinations.iter().map(|one| one.limits.attempt_within).max();
         let mut settings = embedded::Settings::at(&plan.spool.path);
         settings.max_bytes = plan.spool.max_bytes;
+        settings.dead_max_bytes = plan.spool.dead_max_bytes;
+        settings.dead_max_age = plan.spool.dead_max_age;
         settings.lease_for = attempt_max.unwrap_or_default() + SETTLE_MARGIN;
         let observed = Arc::clone(&metrics);
         settings.observer = embedded::Observer::new(move |took, records| {

@@ -48,6 +48,11 @@ fn describe(plan: &Plan) -> String {
             show_bytes(plan.spool.max_bytes),
             directory(&plan.spool.path)
         ),
+        format!(
+            "         dead letters up to {} for {}",
+            show_bytes(plan.spool.dead_max_bytes.min(plan.spool.max_bytes / 4)),
+            show_span(plan.spool.dead_max_age)
+        ),
         String::new(),
         "clients".to_owned(),
     ];

@@ -69,10 +69,17 @@ pub struct Spool {
     pub path: PathBuf,
     /// Bytes it may use.
     pub max_bytes: u64,
+    /// Bytes that dead letters may use of them; never more than a quarter.
+    pub dead_max_bytes: u64,
+    /// How long a dead letter is kept.
+    pub dead_max_age: Duration,
 }
 
 /// The least that holds two segments of a useful size.
 const SPOOL_BYTES_MIN: u64 = 4 << 20;
+
+/// The least that holds a few letters of the largest bodies.
+const DEAD_BYTES_MIN: u64 = 1 << 20;
 
 /// Reads the merged layers.
 ///
@@ -217,8 +224,21 @@ fn spool(reader: Reader<'_>) -> Option<Spool> {
     if max_bytes.is_some_and(|bytes| bytes < SPOOL_BYTES_MIN) {
         reader.fault("max_bytes", "is too small for a spool", r#"write "4 MiB" or more"#);
     }
+    let dead_max_bytes = reader.bytes("dead_max_bytes");
+    if dead_max_bytes.is_some_and(|bytes| bytes < DEAD_BYTES_MIN) {
+        reader.fault("dead_max_bytes", "is too small for dead letters", r#"write "1 MiB" or more"#);
+    }
+    let dead_max_age = reader.span("dead_max_age");
+    if dead_max_age.is_some_and(|age| age.is_zero()) {
+        reader.fault("dead_max_age", "is no time: no letter could be read", r#"write "30 d""#);
+    }
     reader.finish();
-    Some(Spool { path: path?, max_bytes: max_bytes? })
+    Some(Spool {
+        path: path?,
+        max_bytes: max_bytes?,
+        dead_max_bytes: dead_max_bytes?,
+        dead_max_age: dead_max_age?,
+    })
 }
 
 fn log_settings(reader: Reader<'_>) -> Option<log::Settings> {

@@ -92,6 +92,8 @@ impl Status {
         }
         set("spool_bytes", &[], float(stats.used_bytes));
         set("spool_bytes_limit", &[], float(stats.limit_bytes));
+        set("dead_letter_bytes", &[], float(stats.dead_bytes));
+        set("dead_letter_bytes_limit", &[], float(stats.dead_limit_bytes));
         self.metrics.set_total("damaged_records_total", &[], stats.damaged_records);
         Ok(())
     }
@@ -153,6 +155,8 @@ impl Status {
                 "used_bytes": stats.used_bytes,
                 "limit_bytes": stats.limit_bytes,
                 "full": stats.full,
+                "dead_bytes": stats.dead_bytes,
+                "dead_limit_bytes": stats.dead_limit_bytes,
                 "damaged_records": stats.damaged_records,
             },
         }))

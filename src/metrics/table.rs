@@ -139,6 +139,13 @@ pub const ALL: &[Described] = &[
     ),
     metric("spool_bytes", Form::Gauge, &[], "Bytes that the spool uses."),
     metric("spool_bytes_limit", Form::Gauge, &[], "Bytes that the spool may use."),
+    metric("dead_letter_bytes", Form::Gauge, &[], "Bytes that dead letters take."),
+    metric(
+        "dead_letter_bytes_limit",
+        Form::Gauge,
+        &[],
+        "Bytes that dead letters may take, beyond which the oldest are dropped.",
+    ),
     metric("damaged_records_total", Form::Counter, &[], "Records found damaged and set aside."),
     metric("build_info", Form::Gauge, &["version"], "1, with the version that runs."),
 ];

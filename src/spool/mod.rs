@@ -313,6 +313,10 @@ pub struct SpoolStats {
     pub damaged_records: u64,
     /// Whether new events are refused for want of room.
     pub full: bool,
+    /// Bytes that dead letters take, of `dead_limit_bytes`.
+    pub dead_bytes: u64,
+    /// Bytes that dead letters may take, beyond which the oldest are dropped.
+    pub dead_limit_bytes: u64,
 }
 
 impl SpoolStats {

@@ -351,3 +351,13 @@ to = ["events-api"]
         assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
     }
 }
+
+#[test]
+fn bounds_of_dead_letters_that_keep_none_are_refused() {
+    let faults = plan("[spool]\ndead_max_bytes = \"1 KiB\"\ndead_max_age = \"0 s\"", &[]);
+    let faults = faults.unwrap_err();
+    assert!(faults.contains("spool.dead_max_bytes is too small"), "{faults}");
+    assert!(faults.contains("spool.dead_max_age is no time"), "{faults}");
+    let kept = plan("[spool]\ndead_max_bytes = \"3 MiB\"\ndead_max_age = \"2 d\"", &[]).unwrap();
+    assert_eq!((kept.spool.dead_max_bytes, kept.spool.dead_max_age.as_secs()), (3 << 20, 172_800));
+}

@@ -93,6 +93,15 @@ impl Bits {
         was_unset
     }
 
+    /// Sets every bit.
+    pub(super) fn fill(&mut self) {
+        for index in 0..self.len {
+            for slot in 0..self.slots as u8 {
+                self.set(index, slot);
+            }
+        }
+    }
+
     /// Whether the delivery is settled; one that is not there is.
     pub(super) fn is_set(&self, index: u64, slot: u8) -> bool {
         if index >= self.len || usize::from(slot) >= self.slots {

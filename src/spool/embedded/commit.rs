@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use self::draft::{Drafter, Plan};
+use self::draft::{Drafter, Move, Plan};
 use super::files::WriteError;
 use super::inbox::{Command, Next};
 use super::keys::{Ending, Keys};
 use super::lease::Waiting;
 use super::log::{Draft, Writer, Written};
 use super::record::{Prior, Record};
+use super::segment::SegmentId;
 use super::state::State;
 use super::unread::Cursor;
 use super::{LogKind, Shared, lock};
@@ -61,6 +62,15 @@ pub(super) enum Job {
         letters: Vec<Prior>,
         answer: oneshot::Sender<Result<usize, StoreFault>>,
     },
+    DropSegment {
+        segment: SegmentId,
+        answer: oneshot::Sender<Result<u64, StoreFault>>,
+    },
+    Carry {
+        log: LogKind,
+        moves: Vec<Move>,
+        answer: oneshot::Sender<Result<usize, StoreFault>>,
+    },
 }
 
 type Settled = oneshot::Sender<Result<(), SettleError>>;
@@ -75,7 +85,10 @@ impl Job {
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
             Self::Find { answer, .. } => drop(answer.send(Err(fault.clone()))),
-            Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
+            Self::Drop { answer, .. } | Self::Carry { answer, .. } => {
+                drop(answer.send(Err(fault.clone())));
+            }
+            Self::DropSegment { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
 }
@@ -110,8 +123,10 @@ impl Committer {
     pub(super) fn new(shared: Arc<Shared>, keys: Arc<Keys>) -> Self {
         let writers = {
             let state = lock(&shared.state);
-            LogKind::ALL
-                .map(|log| Writer::new(log, shared.disk.clone(), Arc::clone(&shared.pool), &state))
+            LogKind::ALL.map(|log| {
+                let (disk, pool) = (shared.disk.clone(), Arc::clone(&shared.pool));
+                Writer::new(log, disk, pool, shared.settings.roll_at(log), &state)
+            })
         };
         Self { shared, keys, writers }
     }
@@ -271,7 +286,21 @@ impl Committer {
             Job::Find { found, answer } => Answer::Find(answer, found),
             Job::Drop { letters, answer } => {
                 let dropped = letters.into_iter().filter(|letter| state.drop_letter(*letter));
-                Answer::Drop(answer, dropped.count())
+                Answer::Counted(answer, dropped.count())
+            }
+            Job::DropSegment { segment, answer } => {
+                Answer::Dropped(answer, state.drop_letters_of(segment))
+            }
+            Job::Carry { log, moves, answer } => {
+                let written = outcome[log.index()].as_ref();
+                let carried = written.map_or(0, |written| {
+                    for Move { draft, line, key } in &moves {
+                        let record = &drafts[log.index()][*draft].record;
+                        carried(state, log, (*line, *key), &written[*draft], record);
+                    }
+                    moves.len()
+                });
+                Answer::Counted(answer, carried)
             }
             Job::Park { token, line, draft, answer } => {
                 let record = &drafts[LogKind::Parked.index()][draft].record;
@@ -370,13 +399,35 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
     }
 }
 
+/// A record stands at the end of its log, and where it stood is settled; unless somebody took the
+/// delivery meanwhile, which goes on from there: then the new one is settled.
+fn carried(state: &mut State, log: LogKind, key: park::Key, written: &Written, record: &Record) {
+    let (line, key) = key;
+    state.extend(log, written);
+    let place = state.only_place(log, written);
+    let Some(from) = record.prior else { return };
+    let is_there = match log {
+        LogKind::Dead => !state.track(log).is_set(from.seq, from.slot),
+        LogKind::Accepted | LogKind::Parked => state.waits_at(line, key, from),
+    };
+    if !is_there {
+        state.set(place.as_prior());
+        return;
+    }
+    state.set(from);
+    if let Some(waiting) = state.lines[line].due.get_mut(&key) {
+        waiting.place = place;
+    }
+}
+
 /// An answer that is ready to be given. Whoever went away does not need it.
 #[derive(Debug)]
 enum Answer {
     Append(oneshot::Sender<Result<Receipt, AppendError>>, Result<Receipt, AppendError>),
     Replay(oneshot::Sender<Result<Replayed, AppendError>>, Result<Replayed, AppendError>),
     Find(oneshot::Sender<Result<Option<Found>, StoreFault>>, Option<Found>),
-    Drop(oneshot::Sender<Result<usize, StoreFault>>, usize),
+    Counted(oneshot::Sender<Result<usize, StoreFault>>, usize),
+    Dropped(oneshot::Sender<Result<u64, StoreFault>>, u64),
     Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },
 }
 
@@ -386,7 +437,8 @@ impl Answer {
             Self::Append(to, answer) => drop(to.send(answer)),
             Self::Replay(to, answer) => drop(to.send(answer)),
             Self::Find(to, found) => drop(to.send(Ok(found))),
-            Self::Drop(to, dropped) => drop(to.send(Ok(dropped))),
+            Self::Counted(to, count) => drop(to.send(Ok(count))),
+            Self::Dropped(to, dropped) => drop(to.send(Ok(dropped))),
             Self::Settled { answer, answered, line: _ } => drop(answer.send(answered)),
         }
     }

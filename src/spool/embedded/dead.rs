@@ -19,6 +19,7 @@ use super::record::{self, Checked, Prior, Sources, View};
 use super::segment::SegmentId;
 use super::walk::Gap;
 use super::{LogKind, Place, Shared, lock};
+use crate::clock::Timestamp;
 use crate::event::DestinationName;
 use crate::spool::{
     AppendError, DeadLetter, DeadPage, DeadQuery, DeliveryId, Refusal, Replayed, StoreFault,
@@ -50,6 +51,7 @@ pub(super) struct Found {
 /// A page of letters, those of the oldest deliveries first.
 pub(super) async fn list(shared: &Arc<Shared>, query: DeadQuery) -> Result<DeadPage, StoreFault> {
     shared.check()?;
+    let _stay = shared.moving.lock().await;
     blocking(shared, "listing dead letters", move |shared| page(shared, &query)).await
 }
 
@@ -115,6 +117,7 @@ pub(super) async fn one(
     id: DeliveryId,
 ) -> Result<Option<DeadLetter>, StoreFault> {
     shared.check()?;
+    let _stay = shared.moving.lock().await;
     blocking(shared, "reading a dead letter", move |shared| {
         let Some((_, found)) = find(shared, &[id])?.pop_first() else { return Ok(None) };
         let record = read(shared, &found, &mut Sources::default())?;
@@ -131,6 +134,7 @@ pub(super) async fn drop_all(
     shared.check()?;
     let mut dropped = 0;
     for ids in ids.chunks(LETTERS_MAX) {
+        let _stay = shared.moving.lock().await;
         let letters: Vec<Prior> = find_all(shared, ids)
             .await?
             .into_values()
@@ -138,7 +142,7 @@ pub(super) async fn drop_all(
             .collect();
         for part in letters.chunks(DROP_MAX) {
             let (answer, answered) = oneshot::channel();
-            shared.inbox.upkeep(Command::Drop { letters: part.to_vec(), answer })?;
+            shared.inbox.upkeep(Command::Drop { letters: part.to_vec(), answer }, 0)?;
             dropped += answered.await.unwrap_or_else(|_gone| Err(shared.gone()))?;
         }
     }
@@ -160,6 +164,7 @@ pub(super) async fn replay(
     let bytes_max = REPLAY_BYTES_MAX.min(segment);
     let ids: Vec<DeliveryId> = ids.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     for ids in ids.chunks(LETTERS_MAX) {
+        let _stay = shared.moving.lock().await;
         let found = find_all(shared, ids).await?;
         replayed.missing += ids.len() - found.len();
         let mut found = found.into_iter().peekable();
@@ -174,7 +179,9 @@ pub(super) async fn replay(
                 part.extend(found.next());
             }
             let asked = part.len();
-            let letters = blocking(shared, "reading dead letters", move |shared| letters(shared, part)).await?;
+            let letters =
+                blocking(shared, "reading dead letters", move |shared| letters(shared, part))
+                    .await?;
             replayed.missing += asked - letters.len();
             let (answer, answered) = oneshot::channel();
             shared.inbox.offer(Command::Replay { letters, answer }, bytes)?;
@@ -250,6 +257,36 @@ fn look(shared: &Shared, id: SegmentId, entry: &Entry) -> Option<Found> {
         file: Arc::clone(&segment.file),
         seed: segment.seed,
     })
+}
+
+/// Letters of one segment that were given up before, at most `max`.
+pub(super) fn aged(
+    shared: &Shared,
+    segment: SegmentId,
+    before: Timestamp,
+    max: usize,
+) -> Result<Vec<Prior>, StoreFault> {
+    let mut indexes = lock(&shared.letters);
+    let Some(index) = indexes.of(shared, segment)? else { return Ok(Vec::new()) };
+    if index.oldest.is_none_or(|oldest| oldest >= before) {
+        return Ok(Vec::new());
+    }
+    let mut cursor = Cursor::new(index);
+    let (mut aged, mut oldest) = (Vec::new(), None::<Timestamp>);
+    while let Some(entry) = cursor.peek()? {
+        cursor.step();
+        if look(shared, segment, &entry).is_none() {
+            continue;
+        }
+        if entry.at < before && aged.len() < max {
+            aged.push(entry.place.as_prior());
+        } else {
+            oldest = Some(oldest.map_or(entry.at, |oldest| oldest.min(entry.at)));
+        }
+    }
+    // What is handed out is dropped; if it is not, it is not looked for again before the next start.
+    indexes.set_oldest(segment, oldest);
+    Ok(aged)
 }
 
 /// Sets aside letters that are damaged.

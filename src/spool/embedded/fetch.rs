@@ -330,6 +330,11 @@ pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
         got.found.into_iter().map(|(p, r, o)| ((p.log, p.seq), (r, o))).collect();
     for (key, waiting) in got.points {
         let place = waiting.place;
+        let is_there = |of: &Waiting| of.place == place;
+        if !state.lines[line].due.get(&key).is_some_and(is_there) {
+            // Its record was carried meanwhile: it is read where it is now.
+            continue;
+        }
         let Some((record, origin)) = found.remove(&(place.log, place.seq)) else {
             state.set(place.as_prior());
             forget_due(state, line, key);

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::lock;
+use super::carry::Carried;
 use super::record::{Prior, Record};
+use super::segment::SegmentId;
+use super::{LogKind, lock};
 use crate::event::{DedupeKey, DestinationName};
 use crate::spool::{
     AppendError, Batch, DeliveryId, Found, Receipt, Replayed, SettleError, StoreFault,
@@ -57,6 +59,17 @@ pub(super) enum Command {
         letters: Vec<Prior>,
         answer: oneshot::Sender<Result<usize, StoreFault>>,
     },
+    /// The same with all letters of a segment.
+    DropSegment {
+        segment: SegmentId,
+        answer: oneshot::Sender<Result<u64, StoreFault>>,
+    },
+    /// Unsettled records go to the end of their log; answers how many did.
+    Carry {
+        log: LogKind,
+        records: Vec<Carried>,
+        answer: oneshot::Sender<Result<usize, StoreFault>>,
+    },
 }
 
 impl Command {
@@ -70,7 +83,10 @@ impl Command {
             }
             Self::Replay { answer, .. } => drop(answer.send(Err(fault.clone().into()))),
             Self::Find { answer, .. } => drop(answer.send(Err(fault.clone()))),
-            Self::Drop { answer, .. } => drop(answer.send(Err(fault.clone()))),
+            Self::Drop { answer, .. } | Self::Carry { answer, .. } => {
+                drop(answer.send(Err(fault.clone())));
+            }
+            Self::DropSegment { answer, .. } => drop(answer.send(Err(fault.clone()))),
         }
     }
 
@@ -80,6 +96,8 @@ impl Command {
             Self::Park { .. } | Self::Bury { .. } | Self::Find { .. } => 1,
             Self::Replay { letters, .. } => letters.len(),
             Self::Drop { letters, .. } => letters.len(),
+            Self::DropSegment { .. } => 1,
+            Self::Carry { records, .. } => records.len(),
         }
     }
 }
@@ -159,7 +177,7 @@ impl Inbox {
     }
 
     /// Takes what needs no room and is bounded by whoever asks for it.
-    pub(super) fn upkeep(&self, command: Command) -> Result<(), StoreFault> {
+    pub(super) fn upkeep(&self, command: Command, bytes: usize) -> Result<(), StoreFault> {
         let mut queue = lock(&self.queue);
         if queue.closed {
             return Err(StoreFault {
@@ -167,8 +185,13 @@ impl Inbox {
                 cause: "the spool is closing".to_owned(),
             });
         }
-        self.push(&mut queue, command, 0);
+        self.push(&mut queue, command, bytes);
         Ok(())
+    }
+
+    /// Whether nothing is taken any more.
+    pub(super) fn is_closed(&self) -> bool {
+        lock(&self.queue).closed
     }
 
     fn push(&self, queue: &mut Queue, command: Command, bytes: usize) {

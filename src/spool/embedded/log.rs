@@ -48,12 +48,20 @@ pub(super) struct Writer {
     pool: Arc<Pool>,
     active: Option<Active>,
     next_seq: u64,
+    /// Where a segment ends before it is full.
+    roll_at: u64,
     buffer: Vec<u8>,
 }
 
 impl Writer {
     /// Goes on where recovery ended: in the last segment of `state` unless that is sealed.
-    pub(super) fn new(log: LogKind, disk: Disk, pool: Arc<Pool>, state: &State) -> Self {
+    pub(super) fn new(
+        log: LogKind,
+        disk: Disk,
+        pool: Arc<Pool>,
+        roll_at: u64,
+        state: &State,
+    ) -> Self {
         let track = state.track(log);
         let last = track.segments.values().next_back().filter(|segment| !segment.sealed);
         let active = last.map(|segment| Active {
@@ -64,7 +72,7 @@ impl Writer {
             end: segment.end,
             size: segment.size,
         });
-        Self { log, disk, pool, active, next_seq: track.next_seq, buffer: Vec::new() }
+        Self { log, disk, pool, active, next_seq: track.next_seq, roll_at, buffer: Vec::new() }
     }
 
     /// Writes `drafts` as one commit, which is durable after [`Writer::sync`].
@@ -79,6 +87,7 @@ impl Writer {
         let bytes: usize = drafts.iter().map(|draft| draft.record.encoded_len()).sum();
         let fits = |active: &Active| {
             active.end + bytes as u64 <= active.size
+                && active.end < self.roll_at
                 && drafts.iter().flat_map(|d| &d.lines).all(|line| active.lines.contains(line))
         };
         if !self.active.as_ref().is_some_and(fits) {

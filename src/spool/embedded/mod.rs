@@ -8,6 +8,7 @@
 
 mod acks;
 mod answers;
+mod carry;
 mod commit;
 mod damage;
 mod dead;
@@ -24,6 +25,7 @@ mod open;
 mod pool;
 mod record;
 mod recover;
+mod retention;
 mod scan;
 mod segment;
 mod settings;
@@ -34,6 +36,7 @@ mod state;
 mod tests;
 pub mod tools;
 mod unread;
+mod upkeep;
 mod walk;
 
 use std::fs::File;
@@ -143,13 +146,17 @@ struct Shared {
     shelves: Shelves,
     /// Wakes the thread that writes acknowledgements.
     bell: Bell,
-    /// Its syncs, so that one can be waited for.
+    /// Wakes the thread that keeps the store in its bounds.
+    tend: Bell,
+    /// The syncs of acknowledgements, so that one can be waited for.
     rounds: Rounds,
     fault: watch::Sender<Option<StoreFault>>,
     /// How the closing ended, when it did.
     closed: watch::Sender<Option<Result<(), StoreFault>>>,
     /// Where the letters are. Taken before `state`, never while that is held.
     letters: Mutex<Indexes>,
+    /// Held while letters are looked for, and while some are carried to another place.
+    moving: tokio::sync::Mutex<()>,
     /// Held as long as the directory is ours.
     lock: Mutex<Option<File>>,
 }
@@ -255,7 +262,7 @@ impl Embedded {
     async fn find_one(&self, key: DedupeKey) -> Result<Option<Found>, StoreFault> {
         self.shared.check()?;
         let (answer, answered) = oneshot::channel();
-        self.shared.inbox.upkeep(Command::Find { key, answer })?;
+        self.shared.inbox.upkeep(Command::Find { key, answer }, 0)?;
         answered.await.unwrap_or_else(|_gone| Err(self.shared.gone()))
     }
 
@@ -319,6 +326,8 @@ impl Embedded {
             flow: state.flow,
             damaged_records: state.damaged,
             full: self.shared.pool.is_full(),
+            dead_bytes: retention::bytes_of(&state),
+            dead_limit_bytes: self.shared.settings.dead_limit(),
         })
     }
 

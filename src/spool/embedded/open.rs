@@ -12,12 +12,13 @@ use super::commit::{Committer, End};
 use super::damage::QUARANTINE;
 use super::files::{Disk, WriteError};
 use super::flush::{Flusher, Rounds};
-use super::inbox::{Bell, COMMIT_BYTES_MAX, Inbox};
+use super::inbox::{Bell, COMMIT_BYTES_MAX, Inbox, Next};
 use super::keys::Keys;
 use super::noted::Noted;
 use super::pool::Pool;
 use super::recover::{self, Recovery};
 use super::shelves::{self, Shelves};
+use super::upkeep::Upkeep;
 use super::{Embedded, LogKind, Settings, Shared, format, lock};
 use crate::clock::Clock;
 use crate::spool::StoreFault;
@@ -69,10 +70,12 @@ pub(super) fn open(
         shelves,
         state: Mutex::new(state),
         bell: Bell::default(),
+        tend: Bell::default(),
         rounds: Rounds::default(),
         fault: watch::Sender::new(None),
         closed: watch::Sender::new(None),
         letters: Mutex::default(),
+        moving: tokio::sync::Mutex::default(),
         lock: Mutex::new(Some(held)),
     });
     let threads = vec![start(&shared, keys, noted)?];
@@ -141,8 +144,10 @@ fn start(
     let shared = Arc::clone(shared);
     spawn("spool-commit", move || {
         let flusher = Flusher::new(Arc::clone(&shared), Arc::clone(&keys), noted);
-        let closed = match start_acks(&shared, flusher) {
-            Ok(acks) => work(&shared, keys, acks),
+        let started =
+            start_acks(&shared, flusher).and_then(|acks| Ok((acks, start_upkeep(&shared)?)));
+        let closed = match started {
+            Ok((acks, upkeep)) => work(&shared, keys, acks, upkeep),
             Err(fault) => {
                 shared.fail(fault.clone());
                 Err(fault)
@@ -162,14 +167,37 @@ fn start_acks(shared: &Arc<Shared>, flusher: Flusher) -> Result<Acks, StoreFault
     spawn("spool-acks", move || guarded(&shared, || flusher.run()))
 }
 
-/// Commits until the end, and ends the other thread. Ends well only after an orderly close.
-fn work(shared: &Arc<Shared>, keys: Arc<Keys>, acks: Acks) -> Result<(), StoreFault> {
+fn start_upkeep(shared: &Arc<Shared>) -> Result<JoinHandle<()>, StoreFault> {
+    let shared = Arc::clone(shared);
+    spawn("spool-upkeep", move || {
+        let upkeep = Upkeep::new(Arc::clone(&shared));
+        guarded(&shared, || upkeep.run());
+    })
+}
+
+/// Commits until the end, and ends the other threads. Ends well only after an orderly close.
+fn work(
+    shared: &Arc<Shared>,
+    keys: Arc<Keys>,
+    acks: Acks,
+    upkeep: JoinHandle<()>,
+) -> Result<(), StoreFault> {
     let mut committer = Committer::new(Arc::clone(shared), Arc::clone(&keys));
     let end = guarded(shared, || match committer.run() {
         End::Closed => committer.park_what_waits().map(|()| End::Closed),
         End::Killed => Ok(End::Killed),
     });
     drop(committer);
+    if end.is_none() {
+        // It panicked; whoever waits for it is told so.
+        shared.inbox.kill();
+        if let Next::Killed(commands) = shared.inbox.next() {
+            commands.into_iter().for_each(|command| command.fail(&shared.gone()));
+        }
+    }
+    shared.tend.stop();
+    // A panic in it was told through the fault.
+    let _ended = upkeep.join();
     shared.bell.stop();
     let flusher = acks.join().ok().flatten();
     shared.check()?;

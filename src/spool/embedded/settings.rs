@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::LogKind;
 #[cfg(doc)]
 use super::{AppendError, Embedded};
 
@@ -18,6 +19,11 @@ pub struct Settings {
     pub max_bytes: u64,
     /// Bytes of one file of a log; never more than an eighth of `max_bytes`.
     pub segment_bytes: u64,
+    /// Bytes that dead letters may take, beyond which the oldest are dropped; never more than a
+    /// quarter of `max_bytes`, so that they do not fill the store.
+    pub dead_max_bytes: u64,
+    /// How long a dead letter is kept.
+    pub dead_max_age: Duration,
     /// Events that wait to be committed, beyond which appends are [`AppendError::Busy`].
     pub inbox_events: usize,
     /// Bytes of them, likewise.
@@ -66,11 +72,28 @@ impl Settings {
             path: path.into(),
             max_bytes: 20 << 30,
             segment_bytes: 64 << 20,
+            dead_max_bytes: 2 << 30,
+            dead_max_age: Duration::from_secs(30 * 86_400),
             inbox_events: 16_384,
             inbox_bytes: 32 << 20,
             lease_for: Duration::from_secs(30),
             park_beyond: Duration::from_secs(5),
             observer: Observer::none(),
+        }
+    }
+
+    /// Bytes that dead letters may really take.
+    #[must_use]
+    pub fn dead_limit(&self) -> u64 {
+        self.dead_max_bytes.min(self.max_bytes / 4)
+    }
+
+    /// Where a segment of `log` ends though it has room: letters are dropped a segment at a time,
+    /// and that should be a small part of them.
+    pub(super) fn roll_at(&self, log: LogKind) -> u64 {
+        match log {
+            LogKind::Accepted | LogKind::Parked => u64::MAX,
+            LogKind::Dead => self.dead_limit() / 8,
         }
     }
 

@@ -12,7 +12,7 @@ use super::segment::{Segment, SegmentId};
 use super::{LogKind, Place};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DestinationStats, Flow, Lane, Lease, SettleError, Want};
+use crate::spool::{DeliveryId, DestinationStats, Flow, Lane, Lease, SettleError, Want};
 
 /// The segments of one log.
 #[derive(Debug, Default)]
@@ -266,6 +266,30 @@ impl State {
         line.dropped += 1;
         self.flow.dropped += 1;
         true
+    }
+
+    /// Drops every letter of a segment; answers how many there were.
+    pub(super) fn drop_letters_of(&mut self, id: SegmentId) -> u64 {
+        let Some(segment) = self.tracks[LogKind::Dead.index()].segments.get_mut(&id) else {
+            return 0;
+        };
+        let mut dropped = 0;
+        for (slot, line) in (0..).zip(&segment.lines) {
+            let letters = segment.bits.unset_of(slot);
+            let line = &mut self.lines[*line];
+            line.dead = line.dead.saturating_sub(letters);
+            line.dropped += letters;
+            dropped += letters;
+        }
+        segment.bits.fill();
+        self.flow.dropped += dropped;
+        dropped
+    }
+
+    /// Whether a delivery waits for its time, and its record at `place` says all there is to say.
+    pub(super) fn waits_at(&self, line: usize, key: (Timestamp, DeliveryId), place: Prior) -> bool {
+        let waiting = self.lines[line].due.get(&key);
+        waiting.is_some_and(|of| of.on_disk && of.place.as_prior() == place)
     }
 
     /// A letter proved damaged.

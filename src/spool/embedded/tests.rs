@@ -4,6 +4,7 @@
 mod contract;
 mod damaged;
 mod failing;
+mod letters;
 mod order;
 mod recovery;
 pub(super) mod stage;

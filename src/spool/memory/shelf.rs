@@ -464,6 +464,8 @@ impl Shelf {
             flow: self.flow,
             damaged_records: 0,
             full: self.full,
+            dead_bytes: self.dead_bytes,
+            dead_limit_bytes: settings.dead_bytes_max,
         }
     }
 }

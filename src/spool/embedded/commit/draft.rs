@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::answers;
+use super::super::carry::Carried;
 use super::super::inbox::{Command, Letter};
 use super::super::keys::{KeyEntry, Keys};
 use super::super::log::{Draft, Written};
@@ -12,7 +13,9 @@ use super::super::{LogKind, Shared, lock};
 use super::{Job, Work, find};
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, DestinationName, EventId, Fingerprint};
-use crate::spool::{AppendError, Appended, Batch, Lane, NewEvent, Receipt, Replayed, StoreFault};
+use crate::spool::{
+    AppendError, Appended, Batch, DeliveryId, Lane, NewEvent, Receipt, Replayed, StoreFault,
+};
 
 /// What becomes of one event of an append.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +104,8 @@ impl<'a> Drafter<'a> {
             Command::Replay { letters, .. } => {
                 letters.iter().map(|letter| of(std::slice::from_ref(&letter.to))).collect()
             }
-            Command::Find { .. } | Command::Drop { .. } => Vec::new(),
+            Command::Find { .. } | Command::Drop { .. } | Command::DropSegment { .. } => Vec::new(),
+            Command::Carry { records, .. } => records.iter().map(|of| vec![of.line]).collect(),
         }
     }
 
@@ -166,6 +170,12 @@ impl<'a> Drafter<'a> {
                 return Ok(());
             }
             Command::Drop { letters, answer } => Job::Drop { letters, answer },
+            Command::DropSegment { segment, answer } => Job::DropSegment { segment, answer },
+            Command::Carry { log, records, answer } => {
+                let pairs = records.into_iter().zip(lines);
+                let moves = pairs.filter_map(|(record, lines)| self.carry(log, record, lines));
+                Job::Carry { log, moves: moves.collect(), answer }
+            }
         };
         self.work.jobs.push(job);
         Ok(())
@@ -283,6 +293,30 @@ impl<'a> Drafter<'a> {
         };
         Ok(Replay::Draft(self.add(LogKind::Accepted, record, lines)))
     }
+
+    /// Drafts a record anew, unless it was settled or leased since it was read.
+    fn carry(&mut self, log: LogKind, carried: Carried, lines: Vec<usize>) -> Option<Move> {
+        let Carried { line, record, from, key } = carried;
+        {
+            let state = lock(&self.shared.state);
+            let waits = match log {
+                LogKind::Dead => !state.track(log).is_set(from.seq, from.slot),
+                LogKind::Accepted | LogKind::Parked => state.waits_at(line, key, from),
+            };
+            if !waits || self.replayed.contains(&(from.seq, from.slot)) && log == LogKind::Dead {
+                return None;
+            }
+        }
+        Some(Move { draft: self.add(log, record, lines), line, key })
+    }
+}
+
+/// A record that is drafted anew at the end of its log.
+#[derive(Clone, Copy, Debug)]
+pub(in super::super) struct Move {
+    pub(super) draft: usize,
+    pub(super) line: usize,
+    pub(super) key: (Timestamp, DeliveryId),
 }
 
 /// What becomes of a letter that is to be replayed.

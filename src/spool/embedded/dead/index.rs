@@ -322,4 +322,3 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 }
-

@@ -54,7 +54,8 @@ pub(super) fn load(
         }
     }
     // An index that outlived its segment says nothing.
-    for number in indexes.into_iter().filter(|number| !segments.iter().any(|(of, _)| of == number)) {
+    for number in indexes.into_iter().filter(|number| !segments.iter().any(|(of, _)| of == number))
+    {
         with.disk.remove(&index::path(number))?;
     }
     let mut loaded = Vec::new();

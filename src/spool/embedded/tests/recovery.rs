@@ -194,7 +194,7 @@ async fn a_segment_goes_only_when_its_keys_are_kept_elsewhere() {
 
 #[tokio::test]
 async fn more_letters_than_a_segment_holds_are_replayed() {
-    let mut stage = Stage::with(4 << 20);
+    let mut stage = Stage::with(6 << 20);
     let mut ids = BTreeSet::new();
     for _ in 0..12 {
         let events = (0..4).map(|_| stage.event(&[b'x'; 20_000], &["a"])).collect();

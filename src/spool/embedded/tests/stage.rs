@@ -183,6 +183,19 @@ impl Stage {
         page.letters
     }
 
+    /// Every letter, page by page.
+    pub(in super::super) async fn letters_all(&self) -> Vec<DeadLetter> {
+        let (mut letters, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.spool().dead(DeadQuery::all(after, 10_000)).await.unwrap();
+            letters.extend(page.letters);
+            after = page.next;
+            if after.is_none() {
+                return letters;
+            }
+        }
+    }
+
     pub(in super::super) async fn stats(&self) -> SpoolStats {
         let stats = self.spool().stats().await.unwrap();
         let flow = stats.flow;

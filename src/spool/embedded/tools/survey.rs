@@ -165,6 +165,8 @@ impl Look {
             match path.extension().and_then(|ext| ext.to_str()) {
                 Some("spare") if known => survey.spares.add(size),
                 Some("seg" | "ack") if known => {}
+                // Made from the records when it is asked for, and again when it does not pass.
+                Some("idx") if known && log == LogKind::Dead => {}
                 Some(_) | None => {
                     survey.findings.push(at_start(format!("{}/{name}", log.dir()), Wrong::Stray));
                 }
