@@ -13,6 +13,7 @@ use beacon_relay::json::{self, JsonFault, Node};
 use beacon_relay::source::coding::{Coding, Codings};
 use beacon_relay::source::inflate::{InflateFault, inflate};
 use beacon_relay::source::media::Media;
+use beacon_relay::source::sent_at::SentAt;
 use beacon_relay::source::{PairsFault, Raw, Received, Reject, Source};
 use bytes::Bytes;
 use flate2::Compression;
@@ -80,7 +81,7 @@ impl Request {
     fn received(&self) -> Received {
         let target = [b"/v1/beacon/click/1?", &self.query[..]].concat();
         let at = Timestamp::from_millis(1_700_000_000_000);
-        Received { target: target.into(), at, caller: Caller::terminal() }
+        Received { target: target.into(), at, caller: Caller::terminal(), sent_at: SentAt::Unsaid }
     }
 
     fn raw(&self, body: impl Into<Bytes>) -> Raw {

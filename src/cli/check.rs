@@ -10,6 +10,7 @@ use crate::caller::{Access, Client, Credential, Scope, Strangers};
 use crate::config::Plan;
 use crate::config::units::{show_bytes, show_span};
 use crate::forward::request::Route;
+use crate::source::aliases::Aliases;
 
 /// Prints what would run, and every fault of the configuration at once.
 #[derive(Debug, Args)]
@@ -70,6 +71,16 @@ fn describe(plan: &Plan) -> String {
             let count = multi_site.publishers.len();
             lines.push(format!("  {:<18} brand required of {count} publishers", ""));
         }
+        if let Some(profile) = &source.pii {
+            let members: Vec<&str> = profile.rules.iter().map(|rule| &*rule.from).collect();
+            let members = members.join(", ");
+            lines.push(format!("  {:<18} hashed by [pii.{}]: {members}", "", profile.name));
+        }
+        let aliases = source.aliases.as_ref().map_or(0, Aliases::count);
+        if aliases > 0 || source.utc {
+            let utc = if source.utc { ", created_at in UTC" } else { "" };
+            lines.push(format!("  {:<18} {aliases} aliases{utc}", ""));
+        }
     }
     lines.extend([String::new(), "destinations".to_owned()]);
     for one in &plan.destinations {
@@ -93,6 +104,11 @@ fn describe(plan: &Plan) -> String {
             };
             lines.push(format!("  {:<18} event URLs of {}{route}", "", origins.join(", ")));
         }
+    }
+    let warnings = plan.warnings();
+    if !warnings.is_empty() {
+        lines.extend([String::new(), "warnings".to_owned()]);
+        lines.extend(warnings.iter().map(|warning| format!("  {warning}")));
     }
     lines.extend([String::new(), "no fault found".to_owned(), String::new()]);
     lines.join("\n")

@@ -49,6 +49,9 @@ impl Serve {
         let fake = if self.sandbox { Some(Fake::start().await?) } else { None };
         let plan = self.layers(fake.as_ref().map(|fake| fake.address)).plan()?;
         log::start(&plan.log);
+        for warning in plan.warnings() {
+            tracing::warn!("{warning}");
+        }
         let data = plan.spool.path.display().to_string();
         // Cancel-safe: what was begun of a start is dropped, and recovery knows how to go on.
         let relay = tokio::select! {

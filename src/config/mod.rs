@@ -7,6 +7,7 @@ mod destinations;
 pub mod fault;
 mod layers;
 mod multi_site;
+mod plain;
 pub mod plan;
 mod profiles;
 mod reader;

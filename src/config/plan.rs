@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fault::{Faults, Place};
 use super::layers::Table;
+use super::plain;
 use super::profiles::{self, Profiles};
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
@@ -34,6 +35,14 @@ pub struct Plan {
     pub sources: Vec<source::Settings>,
     /// The ways out.
     pub destinations: Vec<forward::Settings>,
+}
+
+impl Plan {
+    /// What would run and may harm: sentences for `check` and the log.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        self.sources.iter().flat_map(plain::warnings).collect()
+    }
 }
 
 /// The public listener.

@@ -139,7 +139,7 @@ fn forbids(schema: &Schema, member: &str) -> bool {
 }
 
 /// Whether a schema finds fault with the top-level `member` when it holds `text`.
-pub(crate) fn finds_fault(schema: &Schema, member: &str, text: &str) -> bool {
+pub(super) fn finds_fault(schema: &Schema, member: &str, text: &str) -> bool {
     let document = Node::Object(vec![(member.into(), Node::String(text.into()))]);
     let path = format!("/{member}");
     schema.check(&document).iter().any(|violation| violation.instance_path() == path)

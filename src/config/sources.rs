@@ -14,6 +14,7 @@ use super::reader::Reader;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::origin::Origins;
 use crate::schema::Schema;
+use crate::source::aliases::{AliasFault, Aliases, Kind};
 use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes};
 
 /// The schema files that the program carries.
@@ -41,6 +42,9 @@ pub(super) struct Loaded {
     pub(super) schema: Arc<Schema>,
     pub(super) text: Arc<str>,
 }
+
+/// Each may double a part of a body.
+const ALIASES_MAX: usize = 32;
 
 /// A store that takes longer leaves its callers to their own time-outs.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -82,6 +86,11 @@ pub(super) fn read(
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let pii = profiles::of_source(reader, profiles, schema.as_ref().map(|one| &*one.schema));
+    let aliases = aliases(reader);
+    let utc = reader.flag("utc").unwrap_or(false);
+    if utc && kind.is_some_and(|kind| kind != EventKind::Conversion) {
+        reader.fault("utc", "is about an order's time, and this source takes none", "");
+    }
     let dedupe = dedupe(reader);
     let answer = answer(reader);
     let answer_within = reader.span("answer_within").unwrap_or(ANSWER_WITHIN);
@@ -97,6 +106,8 @@ pub(super) fn read(
         takes,
         schema: schema?.schema,
         multi_site,
+        aliases,
+        utc,
         pii,
         dedupe,
         answer,
@@ -205,6 +216,41 @@ fn compile(reader: &Reader<'_>, written: &str, file: Option<&Path>) -> Option<Lo
             None
         }
     }
+}
+
+/// Other names for members: `{ rename = "/items/*/product_sku", to = "sku" }`, or `copy`.
+fn aliases(reader: &Reader<'_>) -> Option<Aliases> {
+    let mut aliases = Aliases::default();
+    for inner in reader.tables("aliases") {
+        let to = inner.text("to");
+        let changes = [("rename", Kind::Rename), ("copy", Kind::Copy)];
+        let mut paths =
+            changes.iter().filter_map(|(key, kind)| Some((*key, *kind, inner.text(key)?)));
+        match (paths.next(), paths.next(), to) {
+            (Some((key, kind, path)), None, Some(to)) => {
+                if let Err(fault) = aliases.add(kind, path, to) {
+                    let key = match fault {
+                        AliasFault::Path => key,
+                        AliasFault::Name => "to",
+                    };
+                    inner.fault(key, fault, "");
+                }
+            }
+            _ => inner.missing(
+                "rename",
+                r#"write { rename = "/a", to = "b" }, or { copy = "/a", to = "b" }"#,
+            ),
+        }
+        inner.finish();
+    }
+    if aliases.count() > ALIASES_MAX {
+        reader.fault(
+            "aliases",
+            format!("are more than {ALIASES_MAX}"),
+            "give each shop its source",
+        );
+    }
+    (aliases.count() > 0).then_some(aliases)
 }
 
 fn dedupe(reader: &Reader<'_>) -> Option<DedupeRule> {

@@ -74,7 +74,9 @@ impl Events {
         let found = door.items(&way, Takes::Many, parts, &admitted.caller, came).await?;
         let (items, key) = found;
         let posted = match items {
-            Items::One(raw) => Posted::One(raw.and_then(|raw| self.item(door, &admitted, &raw))),
+            Items::One(raw) => {
+                Posted::One(raw.and_then(|raw| self.item(door, &admitted, parts, &raw)))
+            }
             Items::Many(raws) => {
                 let (mut items, mut bytes) = (Vec::with_capacity(raws.len()), 0);
                 for raw in raws {
@@ -83,7 +85,7 @@ impl Events {
                         tokio::task::yield_now().await;
                     }
                     bytes += raw.as_ref().map_or(0, |raw| raw.body.len());
-                    items.push(raw.and_then(|raw| self.item(door, &admitted, &raw)));
+                    items.push(raw.and_then(|raw| self.item(door, &admitted, parts, &raw)));
                 }
                 Posted::Many(items)
             }
@@ -107,12 +109,18 @@ impl Events {
         Err(refused.unwrap_or_else(Problem::source))
     }
 
-    fn item(&self, door: &Door, admitted: &Admitted, raw: &Raw) -> Result<Item, Reject> {
+    fn item(
+        &self,
+        door: &Door,
+        admitted: &Admitted,
+        parts: &Parts,
+        raw: &Raw,
+    ) -> Result<Item, Reject> {
         let ByUrl { source, target, raw } = self.reader.read(raw)?;
         if !admitted.may[source] {
             return Err(Reject::SourceNotAllowed);
         }
-        let received = Arc::new(door.received(target, admitted.caller.clone()));
+        let received = Arc::new(door.received(target, admitted.caller.clone(), parts));
         Ok(Item { source: Arc::clone(&self.reader.sources()[source]), received, raw })
     }
 }

@@ -21,6 +21,7 @@ use crate::event::{Dedupe, SourceName};
 use crate::intake::{self, Intake, Item, Taken, Unity};
 use crate::metrics::Metrics;
 use crate::source::items::Items;
+use crate::source::sent_at::{self, SentAt};
 use crate::source::{Received, Reject, Settings, Source, Takes, idempotency};
 
 /// What one request may cost.
@@ -120,7 +121,7 @@ impl Door {
         let _slot = self.slot()?;
         let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
         let target = Bytes::copy_from_slice(target(parts).as_bytes());
-        Ok(match source.validate(&self.received(target, caller), &raw) {
+        Ok(match source.validate(&self.received(target, caller, parts), &raw) {
             Ok(warnings) => {
                 let warnings = warnings.to_json();
                 let verdict = format!(r#"{{"valid":true,"errors":[],"warnings":{warnings}}}"#);
@@ -138,8 +139,10 @@ impl Door {
         })
     }
 
-    pub(super) fn received(&self, target: Bytes, caller: Caller) -> Received {
-        Received { target, at: self.clock.now(), caller }
+    pub(super) fn received(&self, target: Bytes, caller: Caller, parts: &Parts) -> Received {
+        let said = parts.headers.get(sent_at::HEADER);
+        let sent_at = said.map_or(SentAt::Unsaid, |value| SentAt::read(value.as_bytes()));
+        Received { target, at: self.clock.now(), caller, sent_at }
     }
 
     async fn accept(
@@ -158,7 +161,7 @@ impl Door {
         };
         let way = Way { name, asked, answer_within: *answer_within };
         let (items, key) = self.items(&way, *takes, parts, &caller, came).await?;
-        let received = Arc::new(self.received(target, caller));
+        let received = Arc::new(self.received(target, caller, parts));
         let item = |raw| {
             let (source, received) = (Arc::clone(source), Arc::clone(&received));
             Item { source, received, raw }

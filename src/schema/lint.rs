@@ -47,6 +47,8 @@ pub enum Lint {
     CreatedAtInFuture,
     /// An order is too old to be attributed.
     CreatedAtTooOld,
+    /// A client's own clock cannot be read, or is far from ours.
+    SentAtUnusable,
     /// A value was copied from the vendor's pages, or a template was not filled in.
     PlaceholderValue,
     /// A text that stands for someone or something holds nothing but white space, if that.
@@ -63,7 +65,7 @@ pub enum Lint {
 
 impl Lint {
     /// Every lint, in the order of the answers' header.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::PromotionalAboveList,
         Self::PriceLooksLikeLineTotal,
         Self::SkuRepeated,
@@ -77,6 +79,7 @@ impl Lint {
         Self::CreatedAtWithoutZone,
         Self::CreatedAtInFuture,
         Self::CreatedAtTooOld,
+        Self::SentAtUnusable,
         Self::PlaceholderValue,
         Self::BlankValue,
         Self::SessionIdMissing,
@@ -102,6 +105,7 @@ impl Lint {
             Self::CreatedAtWithoutZone => "created_at_without_zone",
             Self::CreatedAtInFuture => "created_at_in_future",
             Self::CreatedAtTooOld => "created_at_too_old",
+            Self::SentAtUnusable => "sent_at_unusable",
             Self::PlaceholderValue => "placeholder_value",
             Self::BlankValue => "blank_value",
             Self::SessionIdMissing => "session_id_missing",
@@ -133,6 +137,9 @@ impl Lint {
             Self::CreatedAtWithoutZone => "the time has no zone and is read as UTC: end it with Z",
             Self::CreatedAtInFuture => "the time lies ahead: look at the clock and at the zone",
             Self::CreatedAtTooOld => "the order is older than any attribution window",
+            Self::SentAtUnusable => {
+                "X-Sent-At is no time or over a day from the relay's clock, and was passed over"
+            }
             Self::PlaceholderValue => {
                 "this is a sample value of the documentation or an unfilled template"
             }
@@ -247,6 +254,11 @@ impl Warnings {
         }
         out.push(']');
         out
+    }
+
+    /// Adds a warning about the request itself.
+    pub fn of_request(&mut self, lint: Lint) {
+        self.add(lint, Place::Root);
     }
 
     /// Adds a warning about a top-level member that the configuration names.

@@ -14,6 +14,7 @@ mod equal;
 mod fault;
 mod formats;
 pub mod lint;
+pub mod moment;
 mod names;
 mod pattern;
 mod rules;

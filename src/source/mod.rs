@@ -2,6 +2,7 @@
 //!
 //! Everything here is a pure function of the received bytes; nothing waits and nothing is stored.
 
+pub mod aliases;
 pub mod by_url;
 pub mod coding;
 pub mod decode;
@@ -9,7 +10,10 @@ pub mod dedupe;
 pub mod idempotency;
 pub mod inflate;
 pub mod items;
+mod judge;
 pub mod media;
+pub mod sent_at;
+mod utc;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,13 +26,15 @@ use crate::event::{DestinationName, Event, EventId, EventKind, Fingerprint, Sour
 use crate::json::{self, JsonFault, Node};
 use crate::origin::Origins;
 use crate::pii;
-use crate::schema::lint::{self, Warnings};
+use crate::schema::lint::{self, Lint, Warnings};
 use crate::schema::{Schema, Violations};
 use crate::spool::{Lane, NewEvent};
 
+use aliases::Aliases;
 use by_url::EventUrlFault;
 use decode::Decoded;
 use media::Media;
+use sent_at::SentAt;
 
 pub use decode::{Decode, PairsFault};
 pub use dedupe::{DedupeRule, Selector};
@@ -50,6 +56,10 @@ pub struct Settings {
     pub schema: Arc<Schema>,
     /// Which publishers must say for which of their sites an order is.
     pub multi_site: Option<MultiSite>,
+    /// Other names for what its clients send.
+    pub aliases: Option<Aliases>,
+    /// Whether an order's time is turned to UTC.
+    pub utc: bool,
     /// Which members name a person, and become digests.
     pub pii: Option<Arc<pii::Profile>>,
     /// How repeats are told.
@@ -107,6 +117,8 @@ pub struct Received {
     pub at: Timestamp,
     /// Who sent it.
     pub caller: Caller,
+    /// What its sender's own clock said.
+    pub sent_at: SentAt,
 }
 
 /// One item's bytes as they were written: content codings are undone.
@@ -244,39 +256,6 @@ impl Source {
         self.judge(received, raw, |_sent, _document, warnings| warnings)
     }
 
-    /// Decodes, scrubs and checks one item; what passes is handed to `then` with its document.
-    ///
-    /// Scrubbing comes before checking: behind [`pii::Profile::scrub`] there is no raw identity
-    /// that could be stored, logged or quoted.
-    fn judge<T>(
-        &self,
-        received: &Received,
-        raw: &Raw,
-        then: impl FnOnce(Bytes, &Node<'_>, Warnings) -> T,
-    ) -> Result<T, Reject> {
-        let Decoded { checked, sent } = self.decoded(received, raw)?;
-        let document = self.parsed(&checked)?;
-        let profile = self.settings.pii.as_deref().filter(|profile| profile.sees(&document));
-        let Some(profile) = profile else {
-            let warnings = self.checked(received, &document, |_| {})?;
-            return Ok(then(sent, &document, warnings));
-        };
-        // What a URL says cannot be scrubbed: it is signed, and travels as it is.
-        let is_body = sent == checked;
-        let scrub =
-            profile.scrub(&checked, &document).filter(|_| received.caller.raw_identity && is_body);
-        let Some(scrub) = scrub else {
-            let refuse = |violations: &mut _| profile.refuse(&document, violations);
-            let warnings = self.checked(received, &document, refuse)?;
-            return Ok(then(sent, &document, warnings));
-        };
-        let document = self.parsed(&scrub.body)?;
-        let tell = |violations: &mut _| scrub.tell(violations);
-        let mut warnings = self.checked(received, &document, tell)?;
-        scrub.warn(&mut warnings);
-        Ok(then(scrub.body.clone(), &document, warnings))
-    }
-
     fn decoded(&self, received: &Received, raw: &Raw) -> Result<Decoded, Reject> {
         let members = self.settings.schema.members();
         decode::decode(self.settings.decode, members, received, raw).map_err(Reject::Pairs)
@@ -334,7 +313,13 @@ impl Source {
     fn lint(&self, received: &Received, document: &Node<'_>) -> Warnings {
         // A request's path and query are ASCII, or they are nothing that a lint could read.
         let target = std::str::from_utf8(&received.target).unwrap_or_default();
-        lint::lint(self.settings.kind, document, target, received.at)
+        let kind = self.settings.kind;
+        let clock = received.sent_at.clock(received.at);
+        let mut warnings = lint::lint(kind, document, target, clock);
+        if kind == EventKind::Conversion && !received.sent_at.is_usable(received.at) {
+            warnings.of_request(Lint::SentAtUnusable);
+        }
+        warnings
     }
 }
 

@@ -4,6 +4,7 @@ use beacon_relay::caller::{KeyDigest, Strangers};
 use beacon_relay::config::{Layers, Plan};
 use beacon_relay::forward::request::Route;
 use beacon_relay::source::Decode;
+use tempfile::TempDir;
 
 fn plan(file: &str, environment: &[(&str, &str)]) -> Result<Plan, String> {
     let dir = tempfile::tempdir().unwrap();
@@ -360,4 +361,82 @@ fn bounds_of_dead_letters_that_keep_none_are_refused() {
     assert!(faults.contains("spool.dead_max_age is no time"), "{faults}");
     let kept = plan("[spool]\ndead_max_bytes = \"3 MiB\"\ndead_max_age = \"2 d\"", &[]).unwrap();
     assert_eq!((kept.spool.dead_max_bytes, kept.spool.dead_max_age.as_secs()), (3 << 20, 172_800));
+}
+
+#[test]
+fn a_profile_or_alias_that_cannot_be_used_is_refused() {
+    let file = r#"
+[pii.order]
+email_spaces = "single"
+phone_region = "Brazil"
+rules = [
+  { from = "/email", to = "/email_hashed", as = "e-mail" },
+  { from = "phone", to = "/a b", as = "phone-e164" },
+  { from = "/a", to = "/b", as = "name" },
+  { from = "/b", to = "/c", as = "name" },
+  { form = "/x" },
+]
+[pii.bare]
+[pii.own]
+rules = [{ from = "/x", to = "/email", as = "email" }]
+[[source]]
+name = "beacon-conversion"
+pii = "own"
+aliases = [
+  { rename = "/*", to = "a" },
+  { copy = "/a", to = "b/c" },
+  { rename = "/a", copy = "/a", to = "b" },
+  { to = "b" },
+]
+[[source]]
+name = "beacon-click"
+pii = "orders"
+utc = true
+"#;
+    let faults = plan(file, &[]).unwrap_err();
+    for line in [
+        "relay.toml:3:1: pii.order.email_spaces is \"single\"",
+        "relay.toml:4:1: pii.order.phone_region is no region with a numbering plan",
+        "rules.as is \"e-mail\"",
+        "rules.from is no top-level member",
+        "rules.to is no top-level member",
+        "rules.from or `to` is named twice in this profile",
+        "rules.form is not a setting",
+        "rules.from is missing",
+        "pii.bare.rules is missing",
+        "source \"beacon-conversion\".pii writes a digest to /email, which the schema forbids",
+        "aliases.rename is no path",
+        "aliases.to is no name",
+        "aliases.rename is missing",
+        "source \"beacon-click\".pii names \"orders\", which is no profile",
+        "add a [pii.orders] table, or use one of: bare, order, own",
+        "source \"beacon-click\".utc is about an order's time",
+    ] {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+}
+
+#[test]
+fn a_schema_that_lets_plain_identity_pass_is_warned_of() {
+    assert_eq!(plan("", &[]).unwrap().warnings(), [""; 0]);
+    let wire =
+        "[[source]]\nname = \"beacon-conversion\"\nschema = \"schemas/conversion-wire.json\"";
+    assert_eq!(plan(wire, &[]).unwrap().warnings(), [""; 0]);
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("own.json");
+    let text = r#"{"properties":{"email":false,"phone":{"type":"number"},"user_id":{"pattern":"^u-"},
+        "email_hashed":{"pattern":"^[0-9a-f]{64}$"}}}"#;
+    std::fs::write(&file, text).unwrap();
+    let own = |more: &str| {
+        let file = format!("[[source]]\nname = \"beacon-conversion\"\nschema = {file:?}\n{more}");
+        plan(&file, &[]).unwrap().warnings().join("\n")
+    };
+    let warned = own("");
+    for line in [
+        "raw identity in social_id, first_name, last_name; [pii.order] turns away what it names",
+        "tax ids in phone_hashed, social_id_hashed, first_name_hashed, last_name_hashed, which",
+    ] {
+        assert!(warned.contains(line), "{line:?} is not in:\n{warned}");
+    }
+    assert!(own("pii = false").contains("last_name, and they would be stored and sent"));
 }

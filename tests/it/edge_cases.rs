@@ -50,6 +50,16 @@ const CLIENTS: Group = Group {
     schema: include_str!("../../config/schemas/conversion-documented.json"),
 };
 
+/// A source that mends what known clients send.
+const MENDED: Group = Group {
+    lines: include_str!("../corpus/edge/mended.ndjson"),
+    config: "[[source]]\nname = \"beacon-conversion\"\nutc = true\naliases = [\n\
+             { rename = \"/items/*/product_sku\", to = \"sku\" },\n\
+             { copy = \"/items/*/price\", to = \"promotional_price\" },\n]\n",
+    kinds: &[EventKind::Conversion],
+    schema: include_str!("../../config/schemas/conversion-documented.json"),
+};
+
 const AD_EVENTS: &[EventKind] = &[EventKind::Impression, EventKind::View, EventKind::Click];
 
 const BEACONS: Group = Group {
@@ -110,6 +120,11 @@ async fn an_order_of_a_client_gets_its_written_answer() {
 }
 
 #[tokio::test]
+async fn an_order_gets_its_written_answer_where_it_is_mended() {
+    hold(&MENDED).await;
+}
+
+#[tokio::test]
 async fn an_ad_event_gets_its_written_answer() {
     hold(&BEACONS).await;
 }
@@ -126,7 +141,7 @@ async fn an_error_names_any_member_as_a_pointer_does() {
 
 /// The cases that the default configuration answers, each with a status that it gives.
 fn held() -> impl Iterator<Item = (String, u16)> {
-    let groups = [ORDERS.lines, CLIENTS.lines, BEACONS.lines, NAMES.lines];
+    let groups = [ORDERS.lines, CLIENTS.lines, MENDED.lines, BEACONS.lines, NAMES.lines];
     let lines = groups.into_iter().flat_map(corpus::lines);
     let held = lines.map(|Line { case, answer, .. }| (case.to_owned(), answer.status));
     held.chain(upstream::held())

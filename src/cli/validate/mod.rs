@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::source::media::Media;
+use crate::source::sent_at::SentAt;
 use crate::source::{Raw, Received, Reject, Source, Subject};
 
 /// Checks files of orders or ad events: errors as the relay would answer, and warnings.
@@ -132,8 +133,12 @@ impl Check {
 
     fn judge(&self, text: &Bytes) -> Finding {
         // No URL is known, so no lint has a word about one.
-        let received =
-            Received { target: Bytes::new(), at: self.clock.now(), caller: Caller::terminal() };
+        let received = Received {
+            target: Bytes::new(),
+            at: self.clock.now(),
+            caller: Caller::terminal(),
+            sent_at: SentAt::Unsaid,
+        };
         let raw = Raw { body: text.clone(), media: Media::Json };
         match self.source.validate(&received, &raw) {
             Ok(warnings) => Finding::Valid(warnings),
