@@ -93,6 +93,9 @@ fn describe(plan: &Plan) -> String {
             show_span(one.backoff.wait_first),
             show_span(one.backoff.wait_max)
         ));
+        if one.shape.lead().sign.is_some() {
+            lines.push(format!("  {:<18} signed", ""));
+        }
         if let Some(proxy) = &one.network.proxy {
             lines.push(format!("  {:<18} through {proxy:?}", ""));
         }

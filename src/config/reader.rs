@@ -68,7 +68,7 @@ impl<'a> Reader<'a> {
             Some(Value::Table(inner)) => inner.get(key).map(|item| &item.place),
             Some(_) | None => None,
         };
-        let what = format!("{table}.{key} {what}");
+        let what = format!("{}.{key} {what}", self.path(table));
         self.found.add(place.unwrap_or(&self.place), what, remedy);
     }
 
@@ -218,6 +218,18 @@ impl<'a> Reader<'a> {
             Some((name.as_str(), Reader::new(table, title, item.place.clone(), self.found)))
         };
         tables.iter().filter_map(read).collect()
+    }
+
+    /// Every member of a table whose keys are the operator's own.
+    pub(super) fn members(&self) -> Vec<(&'a str, &'a Item)> {
+        self.table.iter().map(|(key, item)| (key.as_str(), item)).collect()
+    }
+
+    /// The inner table under a key of the operator's own.
+    pub(super) fn inner(&self, key: &str) -> Option<Reader<'a>> {
+        let item = self.table.get(key)?;
+        let Value::Table(table) = &item.value else { return None };
+        Some(Reader::new(table, self.path(key), item.place.clone(), self.found))
     }
 
     /// A list of tables, each titled by its name.

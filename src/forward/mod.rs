@@ -192,7 +192,7 @@ impl Forwarder {
 
     /// Sends once and judges the answer; the gate hears of it.
     async fn attempt(&self, lease: &Lease) -> Verdict {
-        let Ok(request) = self.settings.shape.request(&lease.event) else {
+        let Ok(request) = self.settings.shape.request(&lease.event, self.clock.now()) else {
             let answer = bytes::Bytes::new();
             return Verdict::Refused(Refusal { cause: Cause::Unsendable, status: None, answer });
         };

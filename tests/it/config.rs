@@ -134,6 +134,50 @@ proxy_credentials_env = "CREDENTIALS"
 }
 
 #[test]
+fn what_cannot_stand_above_a_body_is_refused_and_no_secret_is_told() {
+    let file = r#"
+[[destination]]
+name = "hook"
+base_url = "http://b.example"
+method = "GET"
+auth = { type = "basic", token_env = "TOKEN", token_fil = "x" }
+sign = { type = "standard-webhooks", secret_env = "TOKEN" }
+[destination.headers]
+authorization = "Bearer x"
+host = "c.example"
+x-number = 5
+x-nothing = {}
+x-secret = { env = "UNSET" }
+"a b" = "c"
+[[destination]]
+name = "bare"
+base_url = "http://b.example"
+auth = {}
+sign = { secret_env = "SHORT" }
+"#;
+    let faults = plan(file, &[("TOKEN", "hush?"), ("SHORT", "whsec_aHVzaA==")]).unwrap_err();
+    for line in [
+        r#"destination "hook".method is "GET""#,
+        r#"destination "hook".auth.type is "basic""#,
+        r#"destination "hook".auth.token_fil is not a setting"#,
+        r#"destination "hook".sign.secret_env holds a secret that is no base64"#,
+        r#"destination "hook".headers.authorization holds credentials"#,
+        r#"destination "hook".headers.host belongs to the connection"#,
+        r#"destination "hook".headers.x-number is no header's value"#,
+        r#"destination "hook".headers.x-nothing.env is missing"#,
+        r#"destination "hook".headers.x-secret.env names the variable UNSET, which is not set"#,
+        r#"destination "hook".headers.a b is no header's name"#,
+        r#"destination "bare".auth.type is missing"#,
+        r#"destination "bare".auth.token_env is missing"#,
+        r#"destination "bare".sign.type is missing"#,
+        r#"destination "bare".sign.secret_env holds a secret of less than 24 bytes"#,
+    ] {
+        assert!(faults.contains(line), "{line:?} is not in:\n{faults}");
+    }
+    assert!(!faults.contains("hush") && !faults.contains("aHVzaA"), "{faults}");
+}
+
+#[test]
 fn a_table_of_the_same_name_overrides_member_by_member() {
     let file = "[[destination]]\nname = \"events-api\"\nretry = { wait_first = \"200 ms\" }\n\
                 [[source]]\nname = \"beacon-conversion\"\ndedupe = false";
@@ -309,7 +353,9 @@ fn every_example_would_run() {
     let mut seen = 0;
     for entry in std::fs::read_dir(examples).unwrap() {
         let file = entry.unwrap().path();
-        let layers = Layers { file: Some(file.clone()), ..Layers::default() };
+        let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".to_owned();
+        let environment = vec![("BACKOFFICE_SECRET".to_owned(), secret)];
+        let layers = Layers { file: Some(file.clone()), environment, ..Layers::default() };
         layers.plan().unwrap_or_else(|faults| panic!("{}: {faults}", file.display()));
         seen += 1;
     }

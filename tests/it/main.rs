@@ -9,6 +9,7 @@ mod cli;
 mod clients;
 mod config;
 mod delivery;
+mod destinations;
 mod edge_cases;
 mod egress;
 mod identity;

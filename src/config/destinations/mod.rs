@@ -1,11 +1,12 @@
 //! `[[destination]]` tables: what was written, checked and with every default filled in.
 
+mod lead;
 mod network;
 
 use std::time::Duration;
 
+use http::Uri;
 use http::uri::{PathAndQuery, Scheme};
-use http::{HeaderValue, Uri};
 
 use super::reader::Reader;
 use super::secret::Outside;
@@ -31,7 +32,6 @@ const BACKOFF: Backoff = Backoff {
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Each keeps connections of its own.
 const ORIGINS_MAX: usize = 64;
-const USER_AGENT: &str = "beacon-relay/{version}";
 
 /// Reads one destination; nothing when it lacks a name or an address, which is noted.
 pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Settings> {
@@ -64,16 +64,11 @@ pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Setting
         ("dead-letter", WhenUnsure::DeadLetter),
     ];
     let when_unsure = reader.choice("when_unsure", &unsure).unwrap_or_default();
-    let user_agent = reader.text("user_agent").unwrap_or(USER_AGENT);
-    let user_agent = user_agent.replace("{version}", env!("CARGO_PKG_VERSION"));
-    let user_agent = HeaderValue::try_from(user_agent).ok();
-    if user_agent.is_none() {
-        reader.fault("user_agent", "cannot stand in a header", "use visible ASCII only");
-    }
+    let lead = lead::read(reader, outside);
     let target = target(reader, base.as_ref());
     let origin = base.map(|(origin, _)| origin);
     let network = network::read(reader, outside, origin.as_ref(), target.as_ref());
-    let (shape, network) = (Shape::new(origin?, target?, user_agent?), network?);
+    let (shape, network) = (Shape::new(origin?, target?, lead?), network?);
     let name = DestinationName::new(name?);
     Some(Settings { name, shape, concurrency, limits, network, backoff, max_age, when_unsure })
 }

@@ -3,17 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a piece that fails fails its test")]
 
 mod broken_spool;
+mod counted_upstream;
 mod fake_upstream;
 mod raw_client;
 mod test_relay;
-mod tls_upstream;
 mod tunnel_proxy;
 
 pub(crate) use self::broken_spool::BrokenSpool;
+pub(crate) use self::counted_upstream::{CountedUpstream, Seen};
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
 pub(crate) use self::test_relay::{ORDER, TestRelay};
-pub(crate) use self::tls_upstream::{Seen, TlsUpstream};
 pub(crate) use self::tunnel_proxy::TunnelProxy;
 
 /// Longest that a test waits for what should come at once.

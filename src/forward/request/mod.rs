@@ -1,13 +1,22 @@
 //! From a delivery and its destination to a request: path, query and body byte for byte.
 
+mod lead;
+mod sign;
+
 use bytes::Bytes;
-use http::header::{ACCEPT, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, USER_AGENT};
+use http::header::CONTENT_LENGTH;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, Request, Uri};
+use http::{HeaderValue, Request, Uri};
 use http_body_util::Full;
 
+use crate::clock::Timestamp;
 use crate::event::Event;
 use crate::origin::{EventUrl, Origin, Origins};
+
+use lead::To;
+
+pub use lead::{HeaderFault, Lead, forwardable, settable};
+pub use sign::{SecretFault, Signer};
 
 /// Where a destination's requests go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +51,7 @@ pub enum Route {
 pub struct Shape {
     base: Origin,
     target: Target,
-    user_agent: HeaderValue,
+    lead: Lead,
 }
 
 /// Why no request can be made of an event; no later attempt would mend it.
@@ -59,8 +68,14 @@ pub enum Unsendable {
 impl Shape {
     /// The shape of requests to an origin.
     #[must_use]
-    pub const fn new(base: Origin, target: Target, user_agent: HeaderValue) -> Self {
-        Self { base, target, user_agent }
+    pub const fn new(base: Origin, target: Target, lead: Lead) -> Self {
+        Self { base, target, lead }
+    }
+
+    /// What stands above the body.
+    #[must_use]
+    pub const fn lead(&self) -> &Lead {
+        &self.lead
     }
 
     /// The origin of the base URL.
@@ -78,36 +93,37 @@ impl Shape {
         }
     }
 
-    /// The request for one event.
+    /// The request for one event at `now`, the time of this attempt.
     ///
     /// # Errors
     /// [`Unsendable`].
-    pub fn request(&self, event: &Event) -> Result<Request<Full<Bytes>>, Unsendable> {
-        let uri = match &self.target {
-            Target::Fixed(path) => uri(&self.base, path.clone()),
-            Target::Verbatim(by_url) => self.verbatim(by_url, &event.target),
-        }?;
+    pub fn request(
+        &self,
+        event: &Event,
+        now: Timestamp,
+    ) -> Result<Request<Full<Bytes>>, Unsendable> {
+        let (to, uri) = match &self.target {
+            Target::Fixed(path) => (To::Base, uri(&self.base, path.clone())?),
+            Target::Verbatim(by_url) => self.verbatim(by_url, &event.target)?,
+        };
         let mut request = Request::new(Full::new(event.body.bytes().clone()));
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = self.lead.method.clone();
         *request.uri_mut() = uri;
-        let json = HeaderValue::from_static("application/json");
-        let headers = request.headers_mut();
-        // Also on an ad event whose query says it all: the vendor calls the header mandatory.
-        headers.insert(CONTENT_TYPE, json.clone());
+        let mut headers = self.lead.headers(to);
         if event.body.bytes().is_empty() {
             // A POST without any length is refused by some servers.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        headers.insert(ACCEPT, json);
-        // The vendor asks for it in words; HTTP/2 has no such header and the client drops it there.
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-        headers.insert(USER_AGENT, self.user_agent.clone());
+        if let Some(signer) = &self.lead.sign {
+            signer.sign(event, now, &mut headers);
+        }
+        *request.headers_mut() = headers;
         Ok(request)
     }
 
-    fn verbatim(&self, by_url: &ByUrl, target: &Bytes) -> Result<Uri, Unsendable> {
+    fn verbatim(&self, by_url: &ByUrl, target: &Bytes) -> Result<(To, Uri), Unsendable> {
         if target.starts_with(b"/") {
-            return uri(&self.base, path(target.clone())?);
+            return Ok((To::Base, uri(&self.base, path(target.clone())?)?));
         }
         let url = std::str::from_utf8(target).map_err(|_| Unsendable::Target)?;
         let url = EventUrl::parse(url).map_err(|_| Unsendable::Target)?;
@@ -118,7 +134,8 @@ impl Shape {
             Route::Own => &url.origin,
             Route::Base => &self.base,
         };
-        uri(origin, path(url.target)?)
+        let to = if *origin == self.base { To::Base } else { To::Other };
+        Ok((to, uri(origin, path(url.target)?)?))
     }
 }
 
@@ -140,11 +157,15 @@ fn uri(origin: &Origin, path: PathAndQuery) -> Result<Uri, Unsendable> {
 
 #[cfg(test)]
 mod tests {
+    use http::header::{AUTHORIZATION, CONTENT_TYPE};
+    use http::{HeaderName, Method};
+
     use super::*;
-    use crate::clock::Timestamp;
     use crate::event::{EventId, EventKind, SourceName};
     use crate::json::Node;
     use crate::pii;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_614_265_330_999);
 
     fn event(target: &'static str) -> Event {
         Event {
@@ -159,7 +180,7 @@ mod tests {
 
     fn shape(target: Target) -> Shape {
         let base = Origin::parse("https://events.example.net:8443").unwrap();
-        Shape::new(base, target, HeaderValue::from_static("beacon-relay/0"))
+        Shape::new(base, target, Lead::new(HeaderValue::from_static("beacon-relay/0")))
     }
 
     fn verbatim() -> Target {
@@ -175,7 +196,7 @@ mod tests {
     #[test]
     fn a_signed_path_and_query_travel_byte_for_byte() {
         let signed = "/v1/beacon/click/a'1?pname={x}&t=a|b^c&p=%2e%2e//&q=%zz&d=a%20b+c&sign=0f";
-        let request = shape(verbatim()).request(&event(signed)).unwrap();
+        let request = shape(verbatim()).request(&event(signed), NOW).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap().as_str(), signed);
         assert_eq!(request.uri().to_string(), format!("https://events.example.net:8443{signed}"));
     }
@@ -183,7 +204,8 @@ mod tests {
     #[test]
     fn an_empty_body_is_sent_with_its_length() {
         let empty = pii::passed(Bytes::new(), &Node::Null);
-        let request = shape(verbatim()).request(&Event { body: empty, ..event("/?user_id=u") });
+        let request =
+            shape(verbatim()).request(&Event { body: empty, ..event("/?user_id=u") }, NOW);
         let headers = request.unwrap().headers().clone();
         assert_eq!(headers.get(CONTENT_TYPE).unwrap(), "application/json");
         assert_eq!(headers.get(CONTENT_LENGTH).unwrap(), "0");
@@ -192,20 +214,20 @@ mod tests {
     #[test]
     fn a_fixed_target_replaces_the_path() {
         let target = Target::Fixed(PathAndQuery::from_static("/hooks?x=1"));
-        let request = shape(target).request(&event("/webhooks/olx")).unwrap();
+        let request = shape(target).request(&event("/webhooks/olx"), NOW).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap().as_str(), "/hooks?x=1");
     }
 
     #[test]
     fn what_cannot_stand_in_a_request_line_is_said() {
-        let request = shape(verbatim()).request(&event("/a b"));
+        let request = shape(verbatim()).request(&event("/a b"), NOW);
         assert_eq!(request.map(|_| ()), Err(Unsendable::Target));
     }
 
     #[test]
     fn an_event_that_came_by_url_goes_to_its_own_origin_if_that_is_allowed() {
         let sent = |route, url| {
-            let request = shape(by_url(route)).request(&event(url))?;
+            let request = shape(by_url(route)).request(&event(url), NOW)?;
             Ok(request.uri().to_string())
         };
         let url = "https://old.example.net/v1/beacon/click/a?t=a|b&sign=0f";
@@ -222,5 +244,70 @@ mod tests {
             }
             assert_eq!(sent(route, "https://u@old.example.net/x"), Err(Unsendable::Target));
         }
+    }
+
+    #[test]
+    fn a_receiver_can_tell_who_sent_it() {
+        let signer = || Signer::new(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let mut hook = shape(Target::Fixed(PathAndQuery::from_static("/hook")));
+        hook.lead.method = Method::PUT;
+        hook.lead.authorize(HeaderValue::from_static("Bearer hush"));
+        hook.lead.sign = Some(signer());
+        hook.lead.put(HeaderName::from_static("x-shop"), HeaderValue::from_static("12"));
+        let event = event("/webhooks/olx");
+        let request = hook.request(&event, NOW).unwrap();
+        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(request.method(), Method::PUT);
+        assert_eq!(header("authorization"), Some("Bearer hush"));
+        assert_eq!(header("x-shop"), Some("12"));
+        assert_eq!(header("webhook-id"), Some(event.id.to_string().as_str()));
+        assert_eq!(header("webhook-timestamp"), Some("1614265330"));
+        let mut expected = http::HeaderMap::new();
+        signer().sign(&event, NOW, &mut expected);
+        assert_eq!(header("webhook-signature"), expected["webhook-signature"].to_str().ok());
+        assert!(!format!("{hook:?}").contains("hush"), "{hook:?}");
+    }
+
+    #[test]
+    fn credentials_are_for_the_base_url_alone() {
+        let mut both = shape(by_url(Route::Own));
+        both.lead.authorize(HeaderValue::from_static("Bearer hush"));
+        let mut key = HeaderValue::from_static("hush");
+        key.set_sensitive(true);
+        both.lead.put(HeaderName::from_static("x-key"), key);
+        both.lead.put(HeaderName::from_static("x-shop"), HeaderValue::from_static("12"));
+        for (url, secrets) in [
+            ("/v1/beacon/click/a", true),
+            ("https://events.example.net:8443/v1/beacon/click/a", true),
+            ("https://old.example.net/v1/beacon/click/a", false),
+        ] {
+            let request = both.request(&event(url), NOW).unwrap();
+            let headers = request.headers();
+            let has = |name| headers.contains_key(name);
+            assert_eq!(has(AUTHORIZATION.as_str()), secrets, "{url}");
+            assert_eq!(has("x-key"), secrets, "{url}");
+            assert!(has("x-shop") && has("user-agent") && has("content-type"), "{url}");
+        }
+    }
+
+    #[test]
+    fn headers_of_the_connection_or_of_a_person_are_not_passed_on() {
+        for (name, fault) in [
+            ("Authorization", HeaderFault::Identity),
+            ("cookie", HeaderFault::Identity),
+            ("X-Api-Key", HeaderFault::Identity),
+            ("host", HeaderFault::Framing),
+            ("Transfer-Encoding", HeaderFault::Framing),
+            ("proxy-authorization", HeaderFault::Framing),
+            ("content-type", HeaderFault::Body),
+            ("a b", HeaderFault::Name),
+        ] {
+            assert_eq!(forwardable(name), Err(fault), "{name}");
+        }
+        assert_eq!(forwardable("User-Agent").unwrap(), "user-agent");
+        assert_eq!(settable("X-Api-Key").unwrap(), "x-api-key");
+        assert_eq!(settable("content-type").unwrap(), "content-type");
+        assert_eq!(settable("authorization"), Err(HeaderFault::Identity));
+        assert_eq!(settable("content-length"), Err(HeaderFault::Framing));
     }
 }
