@@ -77,6 +77,7 @@ impl Default for Limits {
 pub(super) struct Keys {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    begun_anew: bool,
 }
 
 impl Keys {
@@ -98,9 +99,11 @@ impl Keys {
     ) -> Result<Self, StoreFault> {
         let opened = opening::open(dir, quarantine, now)?;
         let noted = opened.noted.unwrap_or(now);
+        let begun_anew = opened.begun_anew;
         let shared = Arc::new(Shared::new(opened, limits, now));
         // Whoever returns early from here on stops the threads that run already.
-        let mut keys = Self { shared: Arc::clone(&shared), threads: Vec::with_capacity(2) };
+        let threads = Vec::with_capacity(2);
+        let mut keys = Self { shared: Arc::clone(&shared), threads, begun_anew };
         let index = index::Index::new(Arc::clone(&shared), noted);
         keys.spawn("keys-index", move || index.run())?;
         keys.spawn("keys-filters", move || index::fill_filters(&shared))?;
@@ -126,6 +129,11 @@ impl Keys {
         let spawned = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         self.threads.push(spawned.map_err(|error| StoreFault::io(cause, &error))?);
         Ok(())
+    }
+
+    /// Whether the store was damaged, and set aside by the opening.
+    pub(super) const fn is_begun_anew(&self) -> bool {
+        self.begun_anew
     }
 
     /// The position of the log up to which every key, and every end state told before, is on disk.

@@ -46,7 +46,7 @@ pub(super) fn open(
         disk.make_dir(dir)?;
     }
     disk.sync_dir("")?;
-    let noted = Noted::open(&disk).map_err(no_room)?;
+    let note_file = Noted::open(&disk).map_err(no_room)?;
     let pool = Pool::new(disk.clone(), settings.segment_size(), settings.max_bytes);
     for (_, size) in disk.list(QUARANTINE)? {
         pool.found(0, size);
@@ -54,12 +54,21 @@ pub(super) fn open(
     // Said before the first event is refused for it.
     pool.has_disk()?;
     let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;
-    let (covered, noted_last) = (keys.covered(), noted.last());
-    let with =
-        Recovery { disk: &disk, pool: &pool, keys: &keys, noted: noted_last, covered, whole };
+    let (covered, noted_last) = (keys.covered(), note_file.last());
+    let noted = noted_last;
+    // Also when their files are gone without a trace.
+    let settled = noted.settled[LogKind::Accepted.index()];
+    let keys_lost = keys.is_begun_anew() || covered == 0 && settled > 0;
+    if keys_lost && !whole {
+        tracing::error!("dedupe keys were lost and are rebuilt from the logs");
+    }
+    let damaged_keys = u64::from(keys_lost && !whole);
+    // What they have lost is told to them again from every record there is.
+    let whole = whole || keys_lost;
+    let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted, covered, whole };
     let mut state = recover::recover(with)?;
     let shelves::Opened { shelves, damaged } = Shelves::open(&disk).map_err(no_room)?;
-    state.damaged += damaged;
+    state.damaged += damaged + damaged_keys;
     let (pool, keys) = (Arc::new(pool), Arc::new(keys));
     let shared = Arc::new(Shared {
         inbox: Inbox::new(settings.inbox_events, settings.inbox_bytes, commit_bytes(&pool)),
@@ -78,7 +87,7 @@ pub(super) fn open(
         moving: tokio::sync::Mutex::default(),
         lock: Mutex::new(Some(held)),
     });
-    let threads = vec![start(&shared, keys, noted)?];
+    let threads = vec![start(&shared, keys, note_file)?];
     Ok(Embedded { shared, threads })
 }
 

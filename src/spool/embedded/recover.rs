@@ -50,7 +50,7 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
     }
     // With bits unread, whatever was taken over by another record must be found anew.
     let deep = with.whole || loaded.iter().flatten().any(|segment| !segment.bits_read);
-    let mut effects = Effects::new(with.keys, with.covered);
+    let mut effects = Effects::new(with.keys, with.covered, with.whole);
     for (log, segments) in LogKind::ALL.into_iter().zip(loaded) {
         let expected_next = with.noted.synced[log.index()] + 1;
         let firsts: Vec<u64> = segments.iter().map(|of| of.segment.head.first).collect();

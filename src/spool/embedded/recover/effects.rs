@@ -30,6 +30,8 @@ pub(super) struct Effects<'a> {
     keys: &'a Keys,
     /// Up to here the keys know the log by themselves.
     covered: u64,
+    /// Whether keys are taken from records that moved on, too: the first may be gone.
+    whole: bool,
     entries: Vec<(DedupeKey, Duration, KeyEntry)>,
     priors: Vec<Prior>,
     /// By sequence and slot of the accepted event.
@@ -37,9 +39,9 @@ pub(super) struct Effects<'a> {
 }
 
 impl<'a> Effects<'a> {
-    pub(super) fn new(keys: &'a Keys, covered: u64) -> Self {
+    pub(super) fn new(keys: &'a Keys, covered: u64, whole: bool) -> Self {
         let (entries, priors, fates) = Default::default();
-        Self { keys, covered, entries, priors, fates }
+        Self { keys, covered, whole, entries, priors, fates }
     }
 
     /// Gathers what follows from one record. Up to `floor` everything is known, up to `settled`
@@ -58,6 +60,14 @@ impl<'a> Effects<'a> {
             self.priors.push(prior);
         }
         let Some(dedupe) = view.dedupe() else { return Ok(()) };
+        if self.whole
+            && let Some(origin) = view.origin()
+        {
+            let (id, fingerprint) = (view.event_id(), dedupe.fingerprint);
+            let entry = KeyEntry { seq: origin.seq, id, fingerprint };
+            // Of the log nothing is told by this, so the position stays.
+            self.keys.put(&[(dedupe.key, dedupe.window, entry)], 0)?;
+        }
         match (log, view.origin()) {
             (LogKind::Accepted, None) if seq > self.covered => {
                 let (id, fingerprint) = (view.event_id(), dedupe.fingerprint);

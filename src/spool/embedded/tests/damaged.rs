@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::stage::{Stage, refusal};
+use super::stage::{HOUR, Stage, refusal};
 use crate::event::EventId;
-use crate::spool::{Cause, Settlement};
+use crate::spool::{Appended, Cause, EndState, Settlement, Spool};
 
 /// Flips one bit of a file.
 fn flip(path: &Path, at: usize) {
@@ -237,4 +237,41 @@ async fn a_flipped_bit_anywhere_in_a_log_loses_at_most_one_record() {
         stage.kill();
         fs::remove_dir_all(&stage.settings.path).unwrap();
     }
+}
+
+#[tokio::test]
+async fn damaged_keys_are_counted_and_rebuilt_from_every_log() {
+    let mut stage = Stage::new();
+    // One waits in log/, one in retry/, one lies in dead/; of the two the first record is settled.
+    let first = stage.store((1..4).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    let key = |key: u64| stage.keyed(key, &["a"]).dedupe.unwrap().key;
+    let keys = [1, 2, 3].map(key);
+    let mut leases = stage.lease("a", 2).await;
+    let dead = leases.pop().unwrap();
+    let died = dead.event.id;
+    stage.settle(dead, Settlement::DeadLetter(refusal(Cause::Expired))).await;
+    let parked = leases.pop().unwrap();
+    stage.settle(parked, Settlement::RetryAt(stage.clock.now().after(HOUR))).await;
+    stage.close().await;
+    for path in ["keys/version", "keys/keyspaces/0/current"] {
+        fs::remove_file(stage.path(path)).unwrap();
+        stage.open().unwrap();
+        assert_eq!(stage.stats().await.damaged_records, 1, "{path}");
+        for (id, key) in first.iter().zip(keys) {
+            let found = stage.spool().find(key).await.unwrap().unwrap();
+            let state = if *id == died { EndState::Expired } else { EndState::Pending };
+            assert_eq!((found.id, found.state), (*id, state), "{path}");
+        }
+        stage.close().await;
+    }
+    stage.open().unwrap();
+    assert_eq!(stage.stats().await.damaged_records, 0, "it was set aside");
+    let repeats = (1..4).map(|key| stage.keyed(key, &["a"])).collect();
+    let answers = stage.try_append(repeats).await.unwrap();
+    for (id, answer) in first.iter().zip(answers) {
+        // The key of what expired is free.
+        let is_new = matches!(answer, Appended::Stored(_));
+        assert_eq!(is_new, *id == died, "{answer:?}");
+    }
+    stage.close().await;
 }

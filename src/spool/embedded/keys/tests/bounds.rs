@@ -82,7 +82,11 @@ fn a_fault_of_the_index_thread_answers_every_later_call() {
 /// An index without its threads: nothing is ever written.
 fn stuck(home: &Home, limits: Limits) -> Keys {
     let opened = opening::open(&home.path(), &home.quarantine(), START).unwrap();
-    Keys { shared: Arc::new(Shared::new(opened, limits, START)), threads: Vec::new() }
+    Keys {
+        shared: Arc::new(Shared::new(opened, limits, START)),
+        threads: Vec::new(),
+        begun_anew: false,
+    }
 }
 
 #[test]

@@ -177,3 +177,25 @@ fn what_the_machine_refuses_is_no_damage() {
     assert!(Keys::open(&file, &home.quarantine(), START).is_err());
     assert_eq!(home.quarantined(), 0);
 }
+
+#[test]
+fn a_store_that_ends_the_process_twice_is_set_aside_and_one_that_did_once_is_not() {
+    let (home, _) = stored();
+    let note = home.dir.path().join("keys.opening");
+    for (count, covered) in [("1", KEYS - 1), ("", KEYS - 1), ("2", 0), ("7", 0)] {
+        fs::write(&note, count).unwrap();
+        let keys = home.open(LAZY, START);
+        assert_eq!((keys.covered(), keys.is_begun_anew()), (covered, covered == 0), "{count}");
+        assert!(!note.exists(), "an opening that came to an end is no unfinished one");
+        drop(keys);
+    }
+    assert_eq!(home.quarantined(), 2);
+}
+
+#[test]
+fn a_store_without_its_head_is_set_aside() {
+    let (home, _) = stored();
+    fs::remove_file(home.path().join("version")).unwrap();
+    start(&home).unwrap();
+    assert_eq!(home.quarantined(), 1);
+}
