@@ -5,6 +5,7 @@
 
 pub mod edit;
 pub mod items;
+pub mod mask;
 pub mod members;
 
 use std::borrow::Cow;

@@ -5,10 +5,15 @@ use std::path::Path;
 
 use clap::Args;
 
-use super::ConfigFile;
+use super::spool::page::Bar;
+use super::{ConfigFile, Refused};
 use crate::caller::{Access, Client, Credential, Scope, Strangers};
 use crate::config::Plan;
 use crate::config::units::{show_bytes, show_span};
+use crate::spool::embedded::tools::{Look, LookError, Wrong};
+
+/// Damaged pieces that are named here.
+const DAMAGES_SHOWN: usize = 10;
 use crate::forward::request::Route;
 use crate::source::aliases::Aliases;
 
@@ -24,12 +29,13 @@ pub(super) struct Check {
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<()> {
         let plan = self.file.layers().plan()?;
-        super::say(&describe(&plan));
+        let found = directory(&plan.spool.path)?;
+        super::say(&describe(&plan, &found));
         Ok(())
     }
 }
 
-fn describe(plan: &Plan) -> String {
+fn describe(plan: &Plan, directory: &[String]) -> String {
     let server = &plan.server;
     let token = if plan.admin.token.is_some() { "with a token" } else { "without a token" };
     let mut lines = vec![
@@ -44,19 +50,18 @@ fn describe(plan: &Plan) -> String {
         ),
         format!("admin    http://{} {token}", plan.admin.listen),
         format!(
-            "spool    {} up to {} ({})",
+            "spool    {} up to {}",
             plan.spool.path.display(),
-            show_bytes(plan.spool.max_bytes),
-            directory(&plan.spool.path)
+            show_bytes(plan.spool.max_bytes)
         ),
         format!(
             "         dead letters up to {} for {}",
             show_bytes(plan.spool.dead_max_bytes.min(plan.spool.max_bytes / 4)),
             show_span(plan.spool.dead_max_age)
         ),
-        String::new(),
-        "clients".to_owned(),
     ];
+    lines.extend(directory.iter().map(|line| format!("         {line}")));
+    lines.extend([String::new(), "clients".to_owned()]);
     lines.extend(clients(plan));
     lines.extend([String::new(), "sources".to_owned()]);
     for source in &plan.sources {
@@ -146,10 +151,48 @@ fn listed<T: Display>(scope: &Scope<T>, any: &str) -> String {
     }
 }
 
-fn directory(path: &Path) -> &'static str {
+/// What there is to say of the data directory.
+///
+/// # Errors
+/// When no relay would start on it.
+fn directory(path: &Path) -> anyhow::Result<Vec<String>> {
     match path.metadata() {
-        Ok(found) if found.is_dir() => "exists",
-        Ok(_) => "is no directory",
-        Err(_) => "will be made",
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(Refused(format!("{} is no directory", path.display())).into()),
+        Err(_) => return Ok(vec!["will be made".to_owned()]),
     }
+    let look = match Look::at(path) {
+        Ok(look) => look,
+        Err(LookError::NoSpool(_)) => return Ok(vec!["holds no spool yet".to_owned()]),
+        Err(error @ LookError::InUse { .. }) => {
+            return Ok(vec![format!("not looked into: {error}")]);
+        }
+        Err(error @ LookError::Newer { .. }) => return Err(Refused(error.to_string()).into()),
+        Err(error @ (LookError::Missing(_) | LookError::Fault(_))) => return Err(error.into()),
+    };
+    let bar = Bar::new("looking into the spool");
+    let survey = look.survey(&mut |done, total| bar.tell(done, total))?;
+    drop(bar);
+    if survey.damages().any(|damage| damage.wrong == Wrong::Format) {
+        let words = "FORMAT does not say what wrote the directory: put the file back, or name \
+                     another directory";
+        return Err(Refused(format!("{}: {words}", path.display())).into());
+    }
+    let waiting: u64 = survey.destinations.iter().map(|one| one.pending + one.retrying).sum();
+    let dead: u64 = survey.destinations.iter().map(|one| one.dead).sum();
+    let format = survey.format.unwrap_or_default();
+    let state = match survey.damages().count() {
+        0 => "sound".to_owned(),
+        1 => "1 piece is damaged".to_owned(),
+        damages => format!("{damages} pieces are damaged"),
+    };
+    let mut lines = vec![format!("format {format}, {state}: {waiting} waiting, {dead} dead")];
+    for one in survey.damages().take(DAMAGES_SHOWN) {
+        lines.push(format!("{} at {}: {}", one.file, one.offset, one.wrong.meaning()));
+    }
+    if !survey.is_sound() {
+        let tools = "spool verify names all of it, spool repair sets it aside";
+        lines.push(format!("a relay starts on it all the same; {tools}"));
+    }
+    Ok(lines)
 }

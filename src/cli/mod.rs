@@ -5,6 +5,7 @@ mod health;
 mod key;
 mod sandbox;
 mod serve;
+mod spool;
 mod validate;
 
 use std::io::Write;
@@ -39,6 +40,8 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     /// Makes keys for clients.
     Key(key::Key),
+    /// Looks into a data directory that no process holds, and mends it.
+    Spool(spool::Spool),
     /// Asks a running relay whether it is ready; for a container's health check.
     Health(health::Health),
 }
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Command::Validate(command) => command.run(),
         Command::Sandbox(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Key(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Spool(command) => command.run(),
         Command::Health(command) => command.run().map(|()| ExitCode::SUCCESS),
     };
     match done {

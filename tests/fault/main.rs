@@ -5,6 +5,7 @@
 mod support;
 
 mod program;
+mod tools;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

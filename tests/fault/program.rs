@@ -42,6 +42,13 @@ impl Program {
         Self::run(command(data, upstream, "info")).await
     }
 
+    /// The same with a spool of 16 MiB, whose files are quickly read.
+    pub(crate) async fn start_small(data: &Path, upstream: SocketAddr) -> Self {
+        let mut command = command(data, upstream, "info");
+        command.env("BEACON_RELAY_SPOOL__MAX_BYTES", "16 MiB");
+        Self::run(command).await
+    }
+
     /// The same with everything in its log.
     pub(crate) async fn start_loud(data: &Path, upstream: SocketAddr) -> Self {
         Self::run(command(data, upstream, "trace")).await
@@ -72,9 +79,19 @@ impl Program {
         Self { child, log, read, listen: address("listen"), admin: address("admin") }
     }
 
+    /// The number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// SIGKILL: nothing is finished, nothing is closed.
     pub(crate) fn kill(mut self) {
         self.child.start_kill().unwrap();
+    }
+
+    /// The same, and waits until it is gone.
+    pub(crate) async fn killed(mut self) {
+        timeout(WITHIN, self.child.kill()).await.expect("goes in time").unwrap();
     }
 
     /// SIGTERM; the exit code and the whole log.

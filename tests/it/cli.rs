@@ -15,7 +15,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["serve", "check", "validate", "sandbox", "key", "health"] {
+    for command in ["serve", "check", "validate", "sandbox", "key", "spool", "health"] {
         let help = run(&[command, "--help"], &[]);
         assert_eq!(help.status.code(), Some(0));
         assert!(text(&help.stdout).contains("Example: beacon-relay"), "{command}");

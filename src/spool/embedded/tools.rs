@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 pub use self::findings::{Finding, Wrong};
 pub use self::kept::{Kept, Stage};
-pub use self::repair::{Repair, repair};
+pub use self::repair::{Repair, repair, settings_for};
 pub use self::survey::{DestinationSum, Files, LogSum, Survey};
 use super::files::read_only::ReadOnly;
 use super::files::{Disk, LogFile};

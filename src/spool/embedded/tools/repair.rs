@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::damage::{self, Damage, QUARANTINE};
 use super::super::files::{Disk, LogFile, Real, WriteError};
@@ -20,6 +21,29 @@ pub struct Repair {
     pub before: Survey,
     /// What is left.
     pub after: Survey,
+}
+
+/// Settings that bound nothing and make files as large as those that are there.
+///
+/// # Errors
+/// [`LookError`], as for a look.
+pub fn settings_for(path: &Path) -> Result<Settings, LookError> {
+    let look = Look::at(path)?;
+    let mut largest = 0;
+    for log in LogKind::ALL {
+        let sizes = look.list(log.dir())?.into_iter().map(|(_, size)| size);
+        largest = sizes.fold(largest, u64::max);
+    }
+    let mut settings = Settings {
+        max_bytes: 1 << 60,
+        dead_max_bytes: 1 << 58,
+        dead_max_age: Duration::from_secs(u64::from(u32::MAX)),
+        ..Settings::at(path)
+    };
+    if largest > 0 {
+        settings.segment_bytes = largest;
+    }
+    Ok(settings)
 }
 
 /// Sets aside what is damaged in the directory of `settings`, cuts torn tails, writes damaged

@@ -17,6 +17,7 @@ use crate::spool::StoreFault;
 
 /// Bytes behind the records that are read at once.
 const PIECE: usize = 256 << 10;
+static ZEROS: [u8; PIECE] = [0; PIECE];
 /// Sizes of files that are prepared are whole pages.
 const PAGE: u64 = 4096;
 
@@ -472,13 +473,15 @@ fn first_byte(segment: &Segment, mut at: u64, size: u64) -> Result<Option<u64>, 
     while at < size {
         let len = usize::try_from(size - at).unwrap_or(PIECE).min(PIECE);
         let piece = segment.file.read(at, len)?;
+        if !piece.is_empty() && piece == ZEROS[..piece.len()] {
+            at += piece.len() as u64;
+            continue;
+        }
         if let Some(index) = piece.iter().position(|byte| *byte != 0) {
             return Ok(Some(at + index as u64));
         }
-        if piece.is_empty() {
-            break;
-        }
-        at += piece.len() as u64;
+        // The file ends before its size did.
+        break;
     }
     Ok(None)
 }
