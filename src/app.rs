@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::caller::Limiter;
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::config::plan::{Admin, Server};
@@ -131,7 +132,8 @@ impl Relay {
         };
         relay.forward(forwarders);
         let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
-        let guard = Arc::new(Guard::new(plan.access));
+        let limiter = Arc::new(Limiter::new(relay.server.addresses_max));
+        let guard = Arc::new(Guard::new(plan.access, limiter));
         relay.open_door(door, &sources, intake, guard, clock);
         relay.open_admin(admin_door, &plan.admin);
         relay.keep_up(metrics);

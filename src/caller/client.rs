@@ -1,18 +1,21 @@
 //! Clients as configured, and finding the one that a key belongs to.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
-use super::{Caller, KeyDigest, Scope};
+use super::{KeyDigest, Rate, Scope};
 use crate::event::{ClientName, SourceName};
+use crate::origin::{Origin, Origins};
 
 /// What a client is known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credential {
     /// A key; two while one takes the other's place.
     Keys(Vec<KeyDigest>),
+    /// The origins of a web page, which cannot keep a key. No authentication: any program can claim
+    /// an origin, a browser alone does not.
+    Origins(Origins),
 }
 
 /// One client.
@@ -26,22 +29,8 @@ pub struct Client {
     pub sources: Scope<SourceName>,
     /// The publishers it may speak for.
     pub publishers: Scope<Arc<str>>,
-}
-
-impl Client {
-    /// It, calling from `address`.
-    #[must_use]
-    pub fn at(&self, address: IpAddr) -> Caller {
-        let raw_identity = match self.credential {
-            Credential::Keys(_) => true,
-        };
-        Caller {
-            client: Some(self.name.clone()),
-            publishers: self.publishers.clone(),
-            raw_identity,
-            address,
-        }
-    }
+    /// What it may send: by itself, or for a web page each of its visitors' addresses.
+    pub rate: Option<Rate>,
 }
 
 /// Every client.
@@ -81,6 +70,7 @@ impl Clients {
                         found.conditional_assign(&number, key.is(&offered));
                     }
                 }
+                Credential::Origins(_) => {}
             }
         }
         if bool::from(found.ct_eq(&u32::MAX)) {
@@ -88,12 +78,19 @@ impl Clients {
         }
         usize::try_from(found).ok().and_then(|number| self.0.get(number))
     }
+
+    /// The web page that an origin is one of.
+    #[must_use]
+    pub fn of_origin(&self, origin: &Origin) -> Option<&Client> {
+        self.iter().find(|client| match &client.credential {
+            Credential::Keys(_) => false,
+            Credential::Origins(origins) => origins.contain(origin),
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     fn client(name: &str, keys: &[&str]) -> Client {
@@ -103,6 +100,7 @@ mod tests {
             credential: Credential::Keys(keys),
             sources: Scope::Any,
             publishers: Scope::Any,
+            rate: None,
         }
     }
 
@@ -123,9 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn a_client_with_a_key_may_send_raw_identity_and_a_stranger_may_not() {
-        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        assert!(client("till", &["a"]).at(address).raw_identity);
-        assert!(!Caller::stranger(address).raw_identity);
+    fn an_origin_is_its_pages_and_no_key() {
+        let origins = Origins::new(vec![Origin::parse("https://shop.example").unwrap()]);
+        let page = Client { credential: Credential::Origins(origins), ..client("page", &[]) };
+        let clients = Clients::new(vec![client("till", &["a"]), page]);
+        let found = |origin: &str| {
+            let found = clients.of_origin(&Origin::parse(origin).unwrap());
+            found.map(|one| one.name.as_str())
+        };
+        assert_eq!(found("https://shop.example:443"), Some("page"));
+        for other in ["http://shop.example", "https://shop.example:8443", "https://a.shop.example"]
+        {
+            assert_eq!(found(other), None, "{other}");
+        }
+        assert_eq!(clients.of_key(b"https://shop.example"), None);
     }
 }

@@ -5,15 +5,22 @@
 
 mod client;
 mod digest;
+mod limiter;
+mod proxy;
+mod rate;
 
 use std::borrow::Borrow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::event::ClientName;
+use crate::origin::Origins;
 
 pub use client::{Client, Clients, Credential};
 pub use digest::{DigestFault, KeyDigest};
+pub use limiter::{Limiter, Network, Payer, Toll};
+pub use proxy::{Block, BlockFault, Proxies};
+pub use rate::{Rate, RateFault};
 
 /// Who sent a request, as far as anyone knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +34,15 @@ pub struct Caller {
     pub raw_identity: bool,
     /// The address it called from.
     pub address: IpAddr,
+    /// The rate that its items count against; nothing where there is no limit.
+    pub toll: Option<Toll>,
 }
 
 impl Caller {
     /// Nobody in particular, at `address`.
     #[must_use]
     pub const fn stranger(address: IpAddr) -> Self {
-        Self { client: None, publishers: Scope::Any, raw_identity: false, address }
+        Self { client: None, publishers: Scope::Any, raw_identity: false, address, toll: None }
     }
 
     /// Whoever sits at the terminal: no request came, so there is no address.
@@ -88,19 +97,96 @@ pub struct Access {
     pub clients: Clients,
     /// Everyone else.
     pub strangers: Strangers,
+    /// What one address may send that no client's own rate holds: a stranger's, and that of a web
+    /// page's visitor.
+    pub rate_per_address: Option<Rate>,
+    /// Whose word on where a request came from is believed.
+    pub proxies: Proxies,
+    /// Origins whose pages may post and read answers, beside those of the clients.
+    pub cors: Origins,
 }
 
 impl Access {
     /// Takes events from anyone.
     #[must_use]
     pub fn open() -> Self {
-        Self { clients: Clients::default(), strangers: Strangers::Taken }
+        Self {
+            clients: Clients::default(),
+            strangers: Strangers::Taken,
+            rate_per_address: None,
+            proxies: Proxies::default(),
+            cors: Origins::default(),
+        }
+    }
+
+    /// Nobody in particular, at `address`, under the rate of one address.
+    #[must_use]
+    pub fn stranger(&self, address: IpAddr) -> Caller {
+        let toll = self
+            .rate_per_address
+            .map(|rate| Toll { rate, payer: Payer::Address(None, address.into()) });
+        Caller { toll, ..Caller::stranger(address) }
+    }
+
+    /// A client, calling from `address`.
+    #[must_use]
+    pub fn client(&self, client: &Client, address: IpAddr) -> Caller {
+        let name = client.name.clone();
+        let (raw_identity, rate, payer) = match client.credential {
+            Credential::Keys(_) => (true, client.rate, Payer::Client(name.clone())),
+            Credential::Origins(_) => {
+                let rate = client.rate.or(self.rate_per_address);
+                (false, rate, Payer::Address(Some(name.clone()), address.into()))
+            }
+        };
+        Caller {
+            client: Some(name),
+            publishers: client.publishers.clone(),
+            raw_identity,
+            address,
+            toll: rate.map(|rate| Toll { rate, payer }),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn client(credential: Credential, rate: Option<&str>) -> Client {
+        Client {
+            name: ClientName::new("c"),
+            credential,
+            sources: Scope::Any,
+            publishers: Scope::Any,
+            rate: rate.map(|rate| rate.parse().unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_key_pays_for_itself_and_a_page_by_its_visitors_who_send_no_raw_identity() {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let toll = |rate: &str, payer| Some(Toll { rate: rate.parse().unwrap(), payer });
+        let visitor = || Payer::Address(Some(ClientName::new("c")), address.into());
+        let limited = Access { rate_per_address: "1/s".parse().ok(), ..Access::open() };
+        let keys = || Credential::Keys(Vec::new());
+        let page = || Credential::Origins(Origins::default());
+        let own = Payer::Client(ClientName::new("c"));
+        for (access, credential, rate, raw_identity, expected) in [
+            (&Access::open(), keys(), None, true, None),
+            (&limited, keys(), None, true, None),
+            (&limited, keys(), Some("9/s"), true, toll("9/s", own)),
+            (&Access::open(), page(), None, false, None),
+            (&limited, page(), None, false, toll("1/s", visitor())),
+            (&limited, page(), Some("9/s"), false, toll("9/s", visitor())),
+        ] {
+            let caller = access.client(&client(credential, rate), address);
+            assert_eq!((caller.raw_identity, caller.toll), (raw_identity, expected));
+        }
+        let stranger = limited.stranger(address);
+        assert_eq!(stranger.toll, toll("1/s", Payer::Address(None, address.into())));
+        assert!(!stranger.raw_identity);
+    }
 
     #[test]
     fn a_scope_covers_what_it_names() {

@@ -124,13 +124,23 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
 
 /// Who may post, never a digest.
 fn clients(plan: &Plan) -> Vec<String> {
-    let Access { clients, strangers } = &plan.access;
+    let Access { clients, strangers, rate_per_address, proxies, cors } = &plan.access;
     let mut lines: Vec<String> = clients.iter().map(client).collect();
-    lines.push(match strangers {
+    let others = match strangers {
         Strangers::Refused => "  nobody else".to_owned(),
         Strangers::Taken if clients.is_empty() => "  anyone who reaches the listener".to_owned(),
         Strangers::Taken => "  and anyone else who reaches the listener".to_owned(),
-    });
+    };
+    let limit = rate_per_address.map_or_else(String::new, |rate| format!("; {rate} an address"));
+    lines.push(format!("{others}{limit}"));
+    if !proxies.is_empty() {
+        let blocks: Vec<String> = proxies.iter().map(ToString::to_string).collect();
+        lines.push(format!("  addresses are believed from {}", blocks.join(", ")));
+    }
+    if !cors.is_empty() {
+        let origins: Vec<String> = cors.iter().map(ToString::to_string).collect();
+        lines.push(format!("  pages of {} may read answers", origins.join(", ")));
+    }
     lines
 }
 
@@ -138,10 +148,19 @@ fn client(client: &Client) -> String {
     let known_by = match &client.credential {
         Credential::Keys(keys) if keys.len() == 1 => "a key".to_owned(),
         Credential::Keys(keys) => format!("{} keys", keys.len()),
+        Credential::Origins(origins) => {
+            let origins: Vec<String> = origins.iter().map(ToString::to_string).collect();
+            format!("a page of {}", origins.join(", "))
+        }
+    };
+    let rate = match (&client.credential, client.rate) {
+        (_, None) => String::new(),
+        (Credential::Keys(_), Some(rate)) => format!("; {rate}"),
+        (Credential::Origins(_), Some(rate)) => format!("; {rate} an address"),
     };
     let sources = listed(&client.sources, "every source");
     let publishers = listed(&client.publishers, "every publisher");
-    format!("  {:<18} {known_by}; posts to {sources}, for {publishers}", client.name.as_str())
+    format!("  {:<18} {known_by}; posts to {sources}, for {publishers}{rate}", client.name.as_str())
 }
 
 fn listed<T: Display>(scope: &Scope<T>, any: &str) -> String {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::reader::Reader;
-use super::sources;
-use crate::caller::{Client, Clients, Credential, KeyDigest, Scope};
+use super::{access, sources};
+use crate::caller::{Client, Clients, Credential, KeyDigest, Rate, Scope};
 use crate::event::{ClientName, SourceName};
 
 /// Keys of one client: two, so that one can take the other's place without a pause.
@@ -25,7 +25,7 @@ pub(super) fn read(reader: &Reader<'_>, names: &[SourceName]) -> Clients {
 
 fn client(reader: &Reader<'_>, names: &[SourceName]) -> Option<Client> {
     let name = sources::name(reader);
-    let credential = keys(reader);
+    let credential = credential(reader);
     let sources = scope(reader, "sources", |text| source(reader, names, text));
     let publishers = scope(reader, "publishers", |text| {
         if text.is_empty() {
@@ -33,7 +33,30 @@ fn client(reader: &Reader<'_>, names: &[SourceName]) -> Option<Client> {
         }
         Some(text.into())
     });
-    Some(Client { name: ClientName::new(name?), credential: credential?, sources, publishers })
+    let rate = reader.parsed("rate", str::parse::<Rate>);
+    Some(Client {
+        name: ClientName::new(name?),
+        credential: credential?,
+        sources,
+        publishers,
+        rate,
+    })
+}
+
+/// What a client is known by: its keys, or for a web page its origins.
+fn credential(reader: &Reader<'_>) -> Option<Credential> {
+    if reader.item("origins").is_none() {
+        return keys(reader);
+    }
+    if reader.item("key_sha256").is_some() {
+        let remedy = "a web page cannot keep a key: make two clients of it";
+        reader.fault("key_sha256", "stands beside origins", remedy);
+    }
+    let origins = access::origins(reader, "origins");
+    if origins.is_empty() {
+        reader.fault("origins", "names none", r#"write origins = ["https://shop.example"]"#);
+    }
+    Some(Credential::Origins(origins))
 }
 
 fn keys(reader: &Reader<'_>) -> Option<Credential> {
@@ -92,11 +115,21 @@ fn apart(reader: &Reader<'_>, list: &[Client], client: &Client) {
         if other.name == client.name {
             reader.fault("name", "is taken by another client", "");
         }
-        let (Credential::Keys(own), Credential::Keys(others)) =
-            (&client.credential, &other.credential);
-        if own.iter().any(|key| others.contains(key)) {
-            let what = format!("holds a key of client {:?}", other.name);
-            reader.fault("key_sha256", what, "give each client a key of its own");
+        match (&client.credential, &other.credential) {
+            (Credential::Keys(own), Credential::Keys(others)) => {
+                if own.iter().any(|key| others.contains(key)) {
+                    let what = format!("holds a key of client {:?}", other.name);
+                    reader.fault("key_sha256", what, "give each client a key of its own");
+                }
+            }
+            (Credential::Origins(own), Credential::Origins(others)) => {
+                if let Some(origin) = own.iter().find(|origin| others.contain(origin)) {
+                    let what = format!("holds {origin}, which is client {:?}", other.name);
+                    reader.fault("origins", what, "name each origin once");
+                }
+            }
+            (Credential::Keys(_), Credential::Origins(_))
+            | (Credential::Origins(_), Credential::Keys(_)) => {}
         }
     }
 }

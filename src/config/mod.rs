@@ -2,6 +2,7 @@
 //!
 //! Each room owns its settings type; this one gathers them and finds every fault at once.
 
+mod access;
 mod clients;
 mod destinations;
 pub mod fault;

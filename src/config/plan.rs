@@ -11,8 +11,8 @@ use super::profiles::{self, Profiles};
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas};
-use super::{clients, destinations};
-use crate::caller::{Access, Strangers};
+use super::{access, clients, destinations};
+use crate::caller::Access;
 use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
 use crate::origin::Origins;
@@ -54,6 +54,8 @@ pub struct Server {
     pub requests: http::receive::Limits,
     /// What connections may cost.
     pub connections: http::listener::Limits,
+    /// Clients and addresses whose rate is kept at once.
+    pub addresses_max: usize,
     /// Levels of nesting in a body.
     pub depth_max: usize,
     /// How long it serves on after readiness failed.
@@ -122,8 +124,8 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     reader.finish();
     let faults = found.into_sorted();
     match (server, admin, spool, log) {
-        (Some((server, strangers)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
-            let access = Access { clients, strangers };
+        (Some((server, access)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
+            let access = Access { clients, ..access };
             Ok(Plan { server, admin, spool, log, access, sources, destinations })
         }
         _ => Err(Faults(faults)),
@@ -136,35 +138,10 @@ fn address(reader: &Reader<'_>) -> Option<SocketAddr> {
     })
 }
 
-/// What becomes of those who are no client. Without a client, loopback is open: whoever is on the
-/// machine may post.
-fn strangers(
-    reader: &Reader<'_>,
-    listen: Option<SocketAddr>,
-    has_clients: bool,
-) -> Option<Strangers> {
-    let words = [("required", Strangers::Refused), ("open", Strangers::Taken)];
-    let strangers = reader.choice("auth", &words)?;
-    match strangers {
-        Strangers::Taken => Some(Strangers::Taken),
-        Strangers::Refused if has_clients => Some(Strangers::Refused),
-        Strangers::Refused => {
-            let listen = listen?;
-            if !listen.ip().is_loopback() {
-                let what =
-                    format!("is {listen}, where anyone could post, and nothing says who may");
-                let remedy = "add a [[client]] (`beacon-relay key new NAME` prints one), listen on \
-                              loopback, or set server.auth = \"open\" to take events from anyone";
-                reader.fault("listen", what, remedy);
-            }
-            Some(Strangers::Taken)
-        }
-    }
-}
-
-fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Strangers)> {
+fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
     let listen = address(&reader);
-    let strangers = strangers(&reader, listen, has_clients);
+    let access = access::read(&reader, listen, has_clients);
+    let addresses_max = reader.count("addresses_max", 1, 10_000_000);
     let size = |key, least: u64, most: u64, words| {
         let bytes = reader.bytes(key)?;
         let fits = (least..=most).contains(&bytes);
@@ -212,11 +189,12 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Strangers)> 
             connections_max: connections_max?,
             head_within: head_within?,
         },
+        addresses_max: addresses_max?,
         depth_max: depth_max?,
         drain_delay: drain_delay?,
         grace: grace?,
     };
-    Some((server, strangers?))
+    Some((server, access?))
 }
 
 fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {

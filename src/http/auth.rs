@@ -1,13 +1,19 @@
 //! Who may post: known before a byte of the body is read.
 
-use http::header::{AUTHORIZATION, HeaderName};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 
 use super::peer;
 use super::problem::{Code, Problem};
-use crate::caller::{Access, Caller, Strangers};
+use crate::caller::{Access, Caller, Client, Credential, Limiter, Payer, Strangers};
+use crate::clock::Timestamp;
 use crate::event::EventKind;
+use crate::origin::Origin;
 use crate::source;
 
 /// Where clients that keep `Authorization` for something else put their key.
@@ -17,53 +23,103 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 #[derive(Debug)]
 pub struct Guard {
     access: Access,
+    limiter: Arc<Limiter>,
 }
 
 impl Guard {
-    /// A guard who knows the clients of `access`.
+    /// A guard who knows the clients of `access`, and from `limiter` what each has sent.
     #[must_use]
-    pub const fn new(access: Access) -> Self {
-        Self { access }
+    pub const fn new(access: Access, limiter: Arc<Limiter>) -> Self {
+        Self { access, limiter }
     }
 
-    /// Tells who sent a request to `source`.
+    /// The origins whose pages may post and read answers.
+    pub(super) fn cors(&self) -> HashSet<Origin> {
+        let mut origins: HashSet<Origin> = self.access.cors.iter().cloned().collect();
+        for client in self.access.clients.iter() {
+            match &client.credential {
+                Credential::Keys(_) => {}
+                Credential::Origins(own) => origins.extend(own.iter().cloned()),
+            }
+        }
+        origins
+    }
+
+    /// Tells who sent a request to `source`, and turns away who has sent enough.
     ///
     /// # Errors
     /// `unauthorized` for a key that nobody has and for a missing one, `source_not_allowed` for a
-    /// client that may not post there.
+    /// client that may not post there, `rate_limited` for one that may not post now.
     pub(super) fn admit(
         &self,
         source: &source::Settings,
         parts: &Parts,
+        now: Timestamp,
     ) -> Result<Caller, Problem> {
-        let address = peer::address(&parts.extensions);
-        let clients = &self.access.clients;
+        let address = peer::address(parts, &self.access.proxies);
         // A partner cannot be given a key of ours: its notifications are known by their own means.
         if source.kind == EventKind::Notification {
             return Ok(Caller::stranger(address));
         }
-        let Some(key) = offered(&parts.headers) else {
-            return self.stranger(Caller::stranger(address));
+        let caller = match self.client(&parts.headers)? {
+            Some(client) if !client.sources.covers(&source.name) => {
+                return Err(Problem::source());
+            }
+            Some(client) => self.access.client(client, address),
+            None => self.access.stranger(address),
         };
-        let Some(client) = clients.of_key(key) else {
-            return Err(Problem::new(Code::Unauthorized, "the key is not one of any client"));
-        };
-        if !client.sources.covers(&source.name) {
-            tracing::warn!(client = %client.name, source = %source.name, "not among its sources");
-            return Err(Problem::source());
+        match caller.toll.as_ref().map_or(Ok(()), |toll| self.limiter.look(toll, now)) {
+            Ok(()) => Ok(caller),
+            Err(wait) => Err(rate_limited(&caller, wait)),
         }
-        Ok(client.at(address))
     }
 
-    fn stranger(&self, caller: Caller) -> Result<Caller, Problem> {
+    /// Counts the items of one request against their caller's rate: all of them, or none.
+    ///
+    /// # Errors
+    /// `rate_limited`: nothing was counted, and the whole request may come again after the wait.
+    pub(super) fn count(
+        &self,
+        caller: &Caller,
+        items: usize,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let Some(toll) = &caller.toll else { return Ok(()) };
+        let items = u32::try_from(items).unwrap_or(u32::MAX);
+        self.limiter.take(toll, items, now).map_err(|wait| rate_limited(caller, wait))
+    }
+
+    /// The client that sent a request; nothing for a stranger who may send one.
+    fn client(&self, headers: &HeaderMap) -> Result<Option<&Client>, Problem> {
+        let clients = &self.access.clients;
+        if clients.is_empty() {
+            return Ok(None);
+        }
+        if let Some(key) = offered(headers) {
+            let unknown = || Problem::new(Code::Unauthorized, "the key is not one of any client");
+            return clients.of_key(key).map(Some).ok_or_else(unknown);
+        }
+        let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+        let origin = origin.and_then(|origin| Origin::parse(origin).ok());
+        if let Some(page) = origin.and_then(|origin| clients.of_origin(&origin)) {
+            return Ok(Some(page));
+        }
         match self.access.strangers {
-            Strangers::Taken => Ok(caller),
+            Strangers::Taken => Ok(None),
             Strangers::Refused => {
                 let detail = "send the client's key as `Authorization: Bearer …` or `X-Api-Key: …`";
                 Err(Problem::new(Code::Unauthorized, detail))
             }
         }
     }
+}
+
+fn rate_limited(caller: &Caller, wait: Duration) -> Problem {
+    let detail = match caller.toll.as_ref().map(|toll| &toll.payer) {
+        Some(Payer::Client(_)) | None => "this client sends more items than its rate allows",
+        Some(Payer::Address(..)) => "this address sends more items than its rate allows",
+    };
+    Problem::new(Code::RateLimited, detail).after(wait)
 }
 
 /// The key that a request offers.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::asked::Asked;
 use super::body::Accepts;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::receive::{Door, Posted, Way, target};
 use crate::caller::Caller;
 use crate::event::SourceName;
@@ -95,14 +95,16 @@ impl Events {
 
     /// Whoever may post to one of the sources may come in.
     fn admit(&self, door: &Door, parts: &Parts) -> Result<Admitted, Problem> {
-        let sources = self.reader.sources().iter();
+        let (sources, now) = (self.reader.sources().iter(), door.clock.now());
         let judged: Vec<Result<Caller, Problem>> =
-            sources.map(|source| door.guard.admit(source.settings(), parts)).collect();
+            sources.map(|source| door.guard.admit(source.settings(), parts, now)).collect();
         let may = judged.iter().map(Result::is_ok).collect();
         let mut refused = None;
         for one in judged {
             match one {
                 Ok(caller) => return Ok(Admitted { caller, may }),
+                // It may post, and has posted enough.
+                Err(problem) if problem.code() == Code::RateLimited => return Err(problem),
                 Err(problem) => refused = Some(problem),
             }
         }

@@ -8,6 +8,7 @@ mod asked;
 pub mod auth;
 pub mod body;
 pub mod by_url;
+mod cors;
 pub mod listener;
 pub mod peer;
 pub mod problem;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::header::CONTENT_TYPE;
@@ -29,6 +31,7 @@ use crate::source::by_url::Reader;
 use crate::source::{Source, Subject};
 
 use by_url::Events;
+use cors::Cors;
 use problem::{Code, Problem};
 use receive::Door;
 
@@ -36,7 +39,7 @@ use receive::Door;
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
 /// Route labels of the public listener beside its sources.
-pub const ROUTES: &[&str] = &["openapi", "validate", "unmatched"];
+pub const ROUTES: &[&str] = &["openapi", "validate", "preflight", "unmatched"];
 
 /// Paths of the public listener that no source may take.
 pub const ROUTES_TAKEN: &[&str] =
@@ -48,6 +51,7 @@ const VALIDATE: [(&str, Subject); 2] =
 
 /// The public listener's router: a loop over the sources.
 pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Router {
+    let cors = door.guard().cors();
     let door = Arc::new(door);
     let mut router = Router::new();
     for source in sources {
@@ -82,7 +86,12 @@ pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Rou
         own.answered("openapi", 200);
         response
     });
-    refusing(router.route("/openapi.yaml", openapi), metrics)
+    let router = refusing(router.route("/openapi.yaml", openapi), Arc::clone(&metrics));
+    if cors.is_empty() {
+        return router;
+    }
+    let cors = Arc::new(Cors { origins: cors, metrics });
+    router.layer(middleware::from_fn_with_state(cors, cors::share))
 }
 
 /// The admin listener's router.

@@ -3,6 +3,7 @@
 //! No answer quotes a value from a body.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -24,6 +25,8 @@ pub struct Problem {
     detail: String,
     /// Content codings that would be taken instead.
     codings: Option<String>,
+    /// Seconds to wait, when they are known better than from the code.
+    wait_s: Option<u64>,
 }
 
 /// The stable words of refusals.
@@ -37,6 +40,8 @@ pub enum Code {
     BadEncoding,
     /// The key of a client, or the admin token, is missing or wrong.
     Unauthorized,
+    /// More items than the caller's rate allows.
+    RateLimited,
     /// The client may not post to this source.
     SourceNotAllowed,
     /// The client may not speak for the publisher.
@@ -82,6 +87,7 @@ impl Code {
             Self::DuplicateKey => "duplicate_key",
             Self::BadEncoding => "bad_encoding",
             Self::Unauthorized => "unauthorized",
+            Self::RateLimited => "rate_limited",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::PublisherNotAllowed => "publisher_not_allowed",
             Self::EventUrlNotAllowed => "event_url_not_allowed",
@@ -111,6 +117,7 @@ impl Code {
             | Self::BadEncoding
             | Self::BadIdempotencyKey => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::SourceNotAllowed
             | Self::PublisherNotAllowed
             | Self::EventUrlNotAllowed
@@ -129,11 +136,11 @@ impl Code {
     }
 
     /// Seconds after which sending it again makes sense.
-    const fn retry_after(self) -> Option<&'static str> {
+    const fn retry_after(self) -> Option<u64> {
         match self {
-            Self::SpoolFull => Some("10"),
-            Self::StoreUnavailable | Self::Draining => Some("5"),
-            Self::Overloaded => Some("1"),
+            Self::SpoolFull => Some(10),
+            Self::StoreUnavailable | Self::Draining => Some(5),
+            Self::Overloaded | Self::RateLimited => Some(1),
             Self::MalformedJson
             | Self::DuplicateKey
             | Self::BadEncoding
@@ -170,7 +177,14 @@ impl Problem {
     /// A refusal with a sentence for whoever mends it.
     #[must_use]
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), codings: None }
+        Self { code, detail: detail.into(), codings: None, wait_s: None }
+    }
+
+    /// Says how long to wait, in whole seconds and never too short.
+    #[must_use]
+    pub(super) fn after(self, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        Self { wait_s: Some(seconds.max(1)), ..self }
     }
 
     /// A refusal of an item whose publisher its caller may not speak for.
@@ -238,8 +252,8 @@ impl IntoResponse for Problem {
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.code.retry_after() {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        if let Some(seconds) = self.wait_s.or(self.code.retry_after()) {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(codings) = self.codings.and_then(|names| HeaderValue::try_from(names).ok()) {
             headers.insert(ACCEPT_ENCODING, codings);

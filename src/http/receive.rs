@@ -37,7 +37,7 @@ pub struct Limits {
 pub struct Door {
     intake: Intake,
     pub(super) metrics: Arc<Metrics>,
-    clock: Clock,
+    pub(super) clock: Clock,
     limits: Limits,
     pub(super) guard: Arc<Guard>,
     pub(super) bodies: body::Reader,
@@ -62,6 +62,11 @@ impl Door {
     /// Levels of nesting in an item.
     pub(super) const fn depth_max(&self) -> usize {
         self.limits.body.depth_max
+    }
+
+    /// Who stands in front of it.
+    pub(super) fn guard(&self) -> &Guard {
+        &self.guard
     }
 
     /// Takes one request of `source` and answers it.
@@ -106,7 +111,7 @@ impl Door {
         parts: &Parts,
         body: Body,
     ) -> Result<(Caller, body::Came), Problem> {
-        let caller = self.guard.admit(source.settings(), parts)?;
+        let caller = self.guard.admit(source.settings(), parts, self.clock.now())?;
         let came = self.bodies.read(accepts, parts, body).await?;
         Ok((caller, came))
     }
@@ -121,7 +126,9 @@ impl Door {
         let _slot = self.slot()?;
         let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
         let target = Bytes::copy_from_slice(target(parts).as_bytes());
-        Ok(match source.validate(&self.received(target, caller, parts), &raw) {
+        let received = self.received(target, caller, parts);
+        self.guard.count(&received.caller, 1, received.at)?;
+        Ok(match source.validate(&received, &raw) {
             Ok(warnings) => {
                 let warnings = warnings.to_json();
                 let verdict = format!(r#"{{"valid":true,"errors":[],"warnings":{warnings}}}"#);
@@ -190,7 +197,13 @@ impl Door {
             let key = key?;
             Some(idempotency::request(client.as_ref(), &name, &key, target.as_bytes(), body))
         };
-        self.bodies.split(raw, takes, request, way.answer_within).await
+        let (items, key) = self.bodies.split(raw, takes, request, way.answer_within).await?;
+        let count = match &items {
+            Items::One(_) => 1,
+            Items::Many(many) => many.len(),
+        };
+        self.guard.count(caller, count, self.clock.now())?;
+        Ok((items, key))
     }
 
     /// Stores what was posted, and answers.

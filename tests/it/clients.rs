@@ -111,6 +111,21 @@ async fn a_key_works_over_one_connection_and_is_asked_for_at_each_request() {
     relay.finish().await;
 }
 
+#[tokio::test]
+async fn of_many_orders_those_of_another_publisher_are_refused_alone() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(&clients(), &upstream).await;
+    let other = ORDER.replace(r#""xxx""#, r#""yyy""#);
+    let body = format!("[{ORDER},{other}]");
+    let answer = relay.post_with(ORDERS, &bearer("till-key"), body).await;
+    assert_eq!(answer.status, 207);
+    let results = &answer.json()["results"];
+    assert_eq!((&results[0]["status"], &results[1]["status"]), (&202.into(), &403.into()));
+    assert_eq!(results[1]["code"], "publisher_not_allowed");
+    relay.settled().await;
+    relay.finish().await;
+}
+
 /// A partner's notification comes without a key of ours.
 #[tokio::test]
 async fn a_notification_needs_no_key() {

@@ -269,6 +269,18 @@ publishers = []
 [[client]]
 name = "three"
 key_sha256 = ["{two}", "{two}", "{empty}", "secret"]
+rate = "5/d"
+[[client]]
+name = "page"
+origins = ["https://shop.example", "shop.example", "https://shop.example/path"]
+key_sha256 = "{one}"
+[[client]]
+name = "other-page"
+origins = ["https://shop.example:443"]
+[server]
+trusted_proxies = ["10.0.0.1/8", "all"]
+cors_origins = ["*"]
+rate_per_address = "many"
 "#,
         empty = digest("")
     );
@@ -284,6 +296,15 @@ key_sha256 = ["{two}", "{two}", "{empty}", "secret"]
         "client \"three\".key_sha256 holds one digest twice",
         "client \"three\".key_sha256 is the SHA-256 of an empty text",
         "client \"three\".key_sha256 is no SHA-256",
+        "relay.toml:16:1: client \"three\".rate is no rate: write \"50/s\"",
+        "relay.toml:19:1: client \"page\".origins names \"shop.example\", which is no absolute URL",
+        "client \"page\".origins names \"https://shop.example/path\", which has more than scheme",
+        "relay.toml:20:1: client \"page\".key_sha256 stands beside origins",
+        "relay.toml:23:1: client \"other-page\".origins holds https://shop.example, which is client",
+        "server.trusted_proxies names \"10.0.0.1/8\", which has an address that does not begin",
+        "server.trusted_proxies names \"all\", which is no block of addresses",
+        "server.cors_origins names \"*\", which is no absolute URL",
+        "server.rate_per_address is no rate",
     ];
     for line in expected {
         assert!(faults.contains(line), "{line:?} is not in:\n{faults}");

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use beacon_relay::caller::KeyDigest;
+use beacon_relay::caller::{KeyDigest, Limiter};
 use beacon_relay::clock::Clock;
 use beacon_relay::config::Layers;
 use beacon_relay::http::admin::{Access, Admin};
@@ -134,11 +134,17 @@ async fn every_documented_answer_is_given_and_no_other() {
 async fn keyed(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     let elsewhere = "sources = [\"hook\"]\n[[source]]\nname = \"hook\"\nkind = \"click\"\n\
                      path = \"/hook\"\nschema = \"schemas/ad-event.json\"\nto = [\"events-api\"]";
-    let digest = KeyDigest::of(b"key");
-    let config = format!("[[client]]\nname = \"c\"\nkey_sha256 = \"{digest:x}\"\n{elsewhere}");
+    let (digest, slow) = (KeyDigest::of(b"key"), KeyDigest::of(b"slow"));
+    let config = format!(
+        "[[client]]\nname = \"c\"\nkey_sha256 = \"{digest:x}\"\n{elsewhere}\n\
+                          [[client]]\nname = \"slow\"\nkey_sha256 = \"{slow:x}\"\nrate = \"1/h\""
+    );
     let relay = TestRelay::start_with(&config, upstream).await;
+    let slow = "X-Api-Key: slow\r\n";
+    assert_eq!(relay.post_with("/v1/beacon/click/1", slow, "{}").await.status, 422);
     for (path, target, body) in EVENTS.into_iter().chain(ASKED) {
         note(seen, document, path, "post", &relay.post(target, body).await);
+        note(seen, document, path, "post", &relay.post_with(target, slow, body).await);
         let answer = relay.post_with(target, "Authorization: Bearer key\r\n", body).await;
         note(seen, document, path, "post", &answer);
     }
@@ -216,7 +222,7 @@ async fn overloaded(seen: &mut Answered, document: &Value) {
     let ledger = Arc::new(Ledger::new([], []));
     let intake = Intake::new(Arc::new(BrokenSpool), ledger, Arc::clone(&metrics));
     let limits = Limits { requests_max: 0, ..plan.server.requests };
-    let guard = Arc::new(Guard::new(plan.access));
+    let guard = Arc::new(Guard::new(plan.access, Arc::new(Limiter::new(1))));
     let door = Door::new(intake, guard, Arc::clone(&metrics), Clock::system(), limits);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = listener.local_addr().unwrap();

@@ -30,7 +30,7 @@ pub(crate) const ROOMS: &[Room] = &[
     // First to leave for a package of its own, so it knows the words and nothing else.
     Room { name: "spool", row: 5, knows: Some(&["clock", "event"]) },
     // A sibling of the spool: whoever may call is told by words alone.
-    Room { name: "caller", row: 5, knows: Some(&["clock", "event"]) },
+    Room { name: "caller", row: 5, knows: Some(&["clock", "event", "origin"]) },
     room(6, "source"),
     room(7, "intake"),
     room(7, "forward"),

@@ -45,6 +45,11 @@ impl RawClient {
     /// A new connection to `addr`.
     pub(crate) async fn connect(addr: SocketAddr) -> Self {
         let stream = timeout(SOON, TcpStream::connect(addr)).await.expect("connects").unwrap();
+        Self::over(stream)
+    }
+
+    /// A client of a connection that is there.
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         Self { stream, unread: Vec::new() }
     }
