@@ -187,6 +187,87 @@ fn mark(node: &Node<'_>, out: &mut String) {
     }
 }
 
+/// Members of an order that name a person.
+const RAW: [&str; 5] = ["email", "phone", "social_id", "first_name", "last_name"];
+
+/// Whatever a client writes into the members that name a person, no word of it is in what is
+/// stored, sent or answered; and a normal form is its own.
+pub(crate) fn identity(request: &Request) {
+    let (tail, head) =
+        (String::from_utf8_lossy(&request.query), String::from_utf8_lossy(&request.body));
+    let mut marked = format!("\"{CANARY}\"");
+    if let Ok(document) = json::parse(&request.body, DEPTH_MAX - 1) {
+        marked.clear();
+        mark(&document, &mut marked);
+    }
+    if [&tail, &head].iter().any(|text| text.contains("canary") || text.contains("73317331")) {
+        return; // the marks would not be ours
+    }
+    for form in SOURCES.order.settings().pii.iter().flat_map(|profile| &profile.rules) {
+        for text in [&*tail, &*head] {
+            if let Ok(first) = form.form.normal(text) {
+                let again = form.form.normal(&first.text);
+                assert_eq!(
+                    again.map(|again| again.text),
+                    Ok(first.text),
+                    "a normal form has another"
+                );
+            }
+        }
+    }
+    let quoted = |text: String| Value::from(text).to_string();
+    let sound = [
+        format!("{CANARY}@{CANARY}.example"),
+        "(11) 97331-7331".to_owned(),
+        "73317331000".to_owned(),
+        CANARY.to_owned(),
+        CANARY.to_owned(),
+    ];
+    let joined = |with: &dyn Fn(&str) -> String| sound.clone().map(|own| quoted(with(&own)));
+    let plainly = joined(&|own| own.to_owned());
+    for values in [
+        plainly.clone(),
+        joined(&|own| format!("{own}{tail}")),
+        joined(&|own| format!("{head}{own}")),
+        [0; 5].map(|_| marked.clone()),
+    ] {
+        let raw: String =
+            RAW.iter().zip(&values).map(|(name, value)| format!("\"{name}\":{value},")).collect();
+        let order = format!(
+            r#"{{"user_id":"u","order_id":"o","publisher_id":"p",{raw}"items":[{{"sku":"s","quantity":1,"price":1.00,"promotional_price":1}}],"created_at":"2023-01-01T09:20:00Z","session_id":"s","channel":"c"}}"#
+        );
+        for raw_identity in [true, false] {
+            let mut received = request.received();
+            received.caller.raw_identity = raw_identity;
+            let raw = Raw { body: order.clone().into(), media: Media::Json };
+            let end = SOURCES.order.admit(&received, &raw);
+            let mut told = format!("{end:?}");
+            assert!(end.is_ok() || !raw_identity || values != plainly, "sound values are refused");
+            match end {
+                Ok(admitted) => {
+                    assert!(raw_identity, "a stranger's raw identity was taken");
+                    let sent = admitted.event.event.body.bytes();
+                    told += std::str::from_utf8(sent).expect("JSON is UTF-8");
+                    told += &admitted.warnings.to_json();
+                    let sent: Value = serde_json::from_slice(sent).expect("it is JSON");
+                    for name in RAW {
+                        assert!(sent.get(name).is_none(), "{name} was sent");
+                        assert_eq!(sent[format!("{name}_hashed")].as_str().map(str::len), Some(64));
+                    }
+                }
+                Err(Reject::Invalid(violations)) => {
+                    told += std::str::from_utf8(&violations.to_json()).expect("JSON is UTF-8");
+                }
+                Err(Reject::Syntax(fault)) => told += &fault.to_string(),
+                Err(other) => panic!("refused for something else: {other:?}"),
+            }
+            for canary in [CANARY, "73317331", "97331-7331"] {
+                assert!(!told.contains(canary), "{canary} is told: {told}");
+            }
+        }
+    }
+}
+
 /// What is forwarded is the document that was received, whatever was done to it on its way.
 pub(crate) fn forward(request: &Request) {
     if request.is_order && request.media == Media::Form {

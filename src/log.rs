@@ -1,5 +1,7 @@
 //! The log: structured lines on standard error, without a body value in any of them.
 
+pub mod crash;
+
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;

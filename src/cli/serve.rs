@@ -49,6 +49,7 @@ impl Serve {
         let fake = if self.sandbox { Some(Fake::start().await?) } else { None };
         let plan = self.layers(fake.as_ref().map(|fake| fake.address)).plan()?;
         log::start(&plan.log);
+        log::crash::leave_nothing();
         for warning in plan.warnings() {
             tracing::warn!("{warning}");
         }

@@ -270,6 +270,28 @@ mod tests {
     }
 
     #[test]
+    fn a_normal_form_of_any_letters_is_its_own() {
+        let kept = Form::Name(Name { spaces: InnerSpaces::Removed, case: Case::Upper });
+        // Where letters with cases, accents and compositions are.
+        let letters = (0..0x3100).chain(0xa600..0xac00).chain(0xf900..0x1_0500);
+        for c in letters.chain(0x1_d100..0x1_d200).filter_map(char::from_u32) {
+            // Alone, between letters, behind an accent that it may go with, and doubled.
+            for text in [c.to_string(), format!("A{c}b"), format!("e\u{301}{c}"), format!("{c}{c}")]
+            {
+                for (form, value) in [
+                    (NAME, text.clone()),
+                    (kept, text.clone()),
+                    (EMAIL, format!("{text}@{text}.br")),
+                ] {
+                    if let Some(first) = of(form, &value) {
+                        assert_eq!(of(form, &first).as_ref(), Some(&first), "{:x}", u32::from(c));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_normal_form_prints_its_size_only() {
         let normal = EMAIL.normal("a@b.c").unwrap();
         assert_eq!(format!("{normal:?}"), "a normal form of 5 bytes");

@@ -4,6 +4,7 @@
 #[path = "../it/support/mod.rs"]
 mod support;
 
+mod identity;
 mod program;
 mod tools;
 

@@ -54,6 +54,26 @@ impl Program {
         Self::run(command(data, upstream, "trace")).await
     }
 
+    /// The same with a configuration file.
+    pub(crate) async fn start_loud_with(config: &Path, data: &Path, upstream: SocketAddr) -> Self {
+        let mut command = command(data, upstream, "trace");
+        command.env("BEACON_RELAY_CONFIG", config).env("RUST_BACKTRACE", "1");
+        Self::run(command).await
+    }
+
+    /// A file of the process under `/proc`.
+    pub(crate) fn proc_file(&self, name: &str) -> String {
+        let pid = self.child.id().expect("it runs");
+        std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap()
+    }
+
+    /// A page of the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let answer = RawClient::connect(self.admin).await.exchange(request.as_bytes()).await;
+        answer.text().to_owned()
+    }
+
     /// Starts it where it cannot run; its exit code and what it said.
     pub(crate) async fn refused(data: &Path, upstream: SocketAddr) -> (Option<i32>, String) {
         let output = timeout(WITHIN, command(data, upstream, "info").output()).await;

@@ -180,6 +180,11 @@ fn no_violation_quotes_a_value() {
 }
 
 #[test]
+fn nothing_of_raw_identity_is_stored_sent_or_answered() {
+    holds(requests(), held::identity);
+}
+
+#[test]
 fn what_is_forwarded_is_the_document_that_was_received() {
     holds(requests(), held::forward);
 }
