@@ -128,6 +128,7 @@ fn event(keyed: bool) -> NewEvent {
         target: Bytes::from_static(b"/v1/beacon/conversion"),
         accepted_at: now,
         body: Scrubbed::vouch(Bytes::from_static(&[b'x'; BODY_BYTES])),
+        headers: beacon_relay::event::ClientHeaders::default(),
     };
     let to = vec![DestinationName::new("events-api")];
     NewEvent { event: Arc::new(event), to, dedupe, lane: Lane::Live }

@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use beacon_relay::caller::Caller;
 use beacon_relay::clock::Timestamp;
 use beacon_relay::config::Layers;
+use beacon_relay::event::ClientHeaders;
 use beacon_relay::json::{self, JsonFault, Node};
 use beacon_relay::source::coding::{Coding, Codings};
 use beacon_relay::source::inflate::{InflateFault, inflate};
@@ -81,7 +82,8 @@ impl Request {
     fn received(&self) -> Received {
         let target = [b"/v1/beacon/click/1?", &self.query[..]].concat();
         let at = Timestamp::from_millis(1_700_000_000_000);
-        Received { target: target.into(), at, caller: Caller::terminal(), sent_at: SentAt::Unsaid }
+        let (caller, headers) = (Caller::terminal(), ClientHeaders::default());
+        Received { target: target.into(), at, caller, sent_at: SentAt::Unsaid, headers }
     }
 
     fn raw(&self, body: impl Into<Bytes>) -> Raw {

@@ -24,6 +24,7 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::Source;
+use crate::source::keep::Keep;
 use crate::spool::embedded::{self, Embedded};
 use crate::spool::{Spool, StoreFault};
 
@@ -158,6 +159,7 @@ impl Relay {
     ) {
         let metrics = Arc::clone(self.status.metrics());
         let door = Door::new(intake, guard, Arc::clone(&metrics), clock, self.server.requests);
+        let door = door.keeping(Keep::any(sources.iter().map(|one| &one.settings().keep)));
         let router = http::public(sources, door, metrics);
         let (stop, cut) = (self.shutdown.door.clone(), self.shutdown.door_cut.clone());
         self.doors.spawn(listener::serve(listener, router, self.server.connections, stop, cut));

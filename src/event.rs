@@ -2,6 +2,8 @@
 //!
 //! A body in an [`Event`] is [`Scrubbed`]: raw identity ended in `pii`, before anything was stored.
 
+mod headers;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+
+pub use headers::ClientHeaders;
 
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
@@ -200,6 +204,8 @@ pub struct Event {
     pub accepted_at: Timestamp,
     /// What will be sent.
     pub body: Scrubbed,
+    /// What of the client's own request goes with it.
+    pub headers: ClientHeaders,
 }
 
 /// 128 bits that tell one event of a source from every other.

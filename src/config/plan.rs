@@ -16,6 +16,7 @@ use crate::caller::Access;
 use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
 use crate::origin::Origins;
+use crate::source::keep::Keep;
 use crate::{forward, http, log, source};
 
 /// What will run.
@@ -118,6 +119,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let mut sources = source_list(&reader, &names, &profiles);
     for source in &mut sources {
         source.event_origins = event_origins(&source.to, &destinations);
+        source.keep = keep(&source.to, &destinations);
     }
     let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
     let clients = clients::read(&reader, &names);
@@ -295,6 +297,16 @@ fn event_origins(to: &[DestinationName], destinations: &[forward::Settings]) -> 
     let Some((first, others)) = by_url.split_first() else { return Origins::default() };
     let shared = first.iter().filter(|origin| others.iter().all(|one| one.contain(origin)));
     Origins::new(shared.cloned().collect())
+}
+
+/// What any of `to` wants to know of a client's request.
+fn keep(to: &[DestinationName], destinations: &[forward::Settings]) -> Keep {
+    let wanted = || {
+        let own = destinations.iter().filter(|one| to.contains(&one.name));
+        own.map(|one| one.shape.lead().client())
+    };
+    let names = wanted().flat_map(|client| client.headers.iter().cloned());
+    Keep::new(names, wanted().any(|client| client.address_as.is_some()))
 }
 
 /// Whether some request would fit both paths equally well.

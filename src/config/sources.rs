@@ -15,6 +15,7 @@ use crate::event::{DestinationName, EventKind, SourceName};
 use crate::origin::Origins;
 use crate::schema::Schema;
 use crate::source::aliases::{AliasFault, Aliases, Kind};
+use crate::source::keep::Keep;
 use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes};
 
 /// The schema files that the program carries.
@@ -115,6 +116,7 @@ pub(super) fn read(
         to: to?,
         // Known when all destinations are.
         event_origins: Origins::default(),
+        keep: Keep::default(),
     })
 }
 

@@ -21,6 +21,7 @@ use crate::event::{Dedupe, SourceName};
 use crate::intake::{self, Intake, Item, Taken, Unity};
 use crate::metrics::Metrics;
 use crate::source::items::Items;
+use crate::source::keep::Keep;
 use crate::source::sent_at::{self, SentAt};
 use crate::source::{Received, Reject, Settings, Source, Takes, idempotency};
 
@@ -39,6 +40,7 @@ pub struct Door {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     limits: Limits,
+    keep: Keep,
     pub(super) guard: Arc<Guard>,
     pub(super) bodies: body::Reader,
     slots: Semaphore,
@@ -56,7 +58,14 @@ impl Door {
     ) -> Self {
         let slots = Semaphore::new(limits.requests_max);
         let bodies = body::Reader::new(limits.body);
-        Self { intake, metrics, clock, limits, guard, bodies, slots }
+        let keep = Keep::default();
+        Self { intake, metrics, clock, limits, keep, guard, bodies, slots }
+    }
+
+    /// Notes of each request what `keep` says; each source keeps of that what it wants.
+    #[must_use]
+    pub fn keeping(self, keep: Keep) -> Self {
+        Self { keep, ..self }
     }
 
     /// Levels of nesting in an item.
@@ -149,7 +158,8 @@ impl Door {
     pub(super) fn received(&self, target: Bytes, caller: Caller, parts: &Parts) -> Received {
         let said = parts.headers.get(sent_at::HEADER);
         let sent_at = said.map_or(SentAt::Unsaid, |value| SentAt::read(value.as_bytes()));
-        Received { target, at: self.clock.now(), caller, sent_at }
+        let headers = self.keep.of(&parts.headers, caller.address);
+        Received { target, at: self.clock.now(), caller, sent_at, headers }
     }
 
     async fn accept(

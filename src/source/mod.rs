@@ -11,6 +11,7 @@ pub mod idempotency;
 pub mod inflate;
 pub mod items;
 mod judge;
+pub mod keep;
 pub mod media;
 pub mod sent_at;
 mod utc;
@@ -22,7 +23,9 @@ use bytes::Bytes;
 
 use crate::caller::Caller;
 use crate::clock::Timestamp;
-use crate::event::{DestinationName, Event, EventId, EventKind, Fingerprint, SourceName};
+use crate::event::{
+    ClientHeaders, DestinationName, Event, EventId, EventKind, Fingerprint, SourceName,
+};
 use crate::json::{self, JsonFault, Node};
 use crate::origin::Origins;
 use crate::pii;
@@ -33,6 +36,7 @@ use crate::spool::{Lane, NewEvent};
 use aliases::Aliases;
 use by_url::EventUrlFault;
 use decode::Decoded;
+use keep::Keep;
 use media::Media;
 use sent_at::SentAt;
 
@@ -72,6 +76,8 @@ pub struct Settings {
     pub to: Vec<DestinationName>,
     /// Origins that an event's own URL may have: those to which all of `to` send it.
     pub event_origins: Origins,
+    /// What of a client's request its destinations want to know.
+    pub keep: Keep,
 }
 
 /// How many items a request may bring.
@@ -119,6 +125,8 @@ pub struct Received {
     pub caller: Caller,
     /// What its sender's own clock said.
     pub sent_at: SentAt,
+    /// What any source keeps of its headers.
+    pub headers: ClientHeaders,
 }
 
 /// One item's bytes as they were written: content codings are undone.
@@ -237,6 +245,7 @@ impl Source {
                 target: received.target.clone(),
                 accepted_at: received.at,
                 body: pii::passed(sent, document),
+                headers: self.settings.keep.only(&received.headers),
             };
             let event = NewEvent {
                 event: Arc::new(event),

@@ -226,6 +226,7 @@ impl<S: Store> Stage<S> {
             target: Bytes::from_static(b"/v1/beacon/conversion?a='%27{}"),
             accepted_at: now,
             body: Scrubbed::vouch(Bytes::copy_from_slice(body)),
+            headers: crate::event::ClientHeaders::default(),
         };
         let to = names.iter().map(|name| to(name)).collect();
         NewEvent { event: Arc::new(event), to, dedupe: None, lane: Lane::Live }

@@ -152,6 +152,9 @@ x-secret = { env = "UNSET" }
 [[destination]]
 name = "bare"
 base_url = "http://b.example"
+forward_headers = ["Cookie", "x-shop", "Content-Encoding", "user-agent"]
+client_ip_header = "user-agent"
+headers = { X-Shop = "12" }
 auth = {}
 sign = { secret_env = "SHORT" }
 "#;
@@ -167,6 +170,10 @@ sign = { secret_env = "SHORT" }
         r#"destination "hook".headers.x-nothing.env is missing"#,
         r#"destination "hook".headers.x-secret.env names the variable UNSET, which is not set"#,
         r#"destination "hook".headers.a b is no header's name"#,
+        r#"destination "bare".forward_headers holds "Cookie", which holds credentials"#,
+        r#"destination "bare".forward_headers holds "x-shop", which stands in `headers` too"#,
+        r#"destination "bare".forward_headers holds "Content-Encoding", which speaks of the body"#,
+        r#"destination "bare".client_ip_header stands in `headers` or `forward_headers` too"#,
         r#"destination "bare".auth.type is missing"#,
         r#"destination "bare".auth.token_env is missing"#,
         r#"destination "bare".sign.type is missing"#,

@@ -105,3 +105,37 @@ async fn what_one_destination_refuses_another_still_gets() {
     assert_eq!(hooks.seen().len(), 1);
     relay.finish().await;
 }
+
+#[tokio::test]
+async fn a_destination_is_told_of_the_client_what_it_asks_for() {
+    let (mut events_api, hooks) = (FakeUpstream::start().await, CountedUpstream::start().await);
+    let more = "forward_headers = [\"user-agent\", \"accept-language\"]\n\
+                client_ip_header = \"x-forwarded-for\"";
+    let config = backoffice(&hooks.url(), more);
+    let mut relay = TestRelay::start_with(&config, &events_api).await;
+    hooks.answer(503);
+    let head = "Content-Type: application/json\r\nUser-Agent: Shop/3 (till)\r\n\
+                Accept-Language: pt-BR\r\nX-Other: 1\r\nX-Forwarded-For: 8.8.8.8\r\n";
+    assert_eq!(relay.post_with("/v1/beacon/conversion", head, ORDER).await.status, 202);
+    let order = events_api.next_event().await;
+    relay.until(|status| status["destinations"][1]["retrying"] == 1).await;
+    relay.restart().await;
+    hooks.answer(204);
+    relay.settled().await;
+
+    for one in hooks.seen() {
+        let header = |name: &str| one.headers.get(name).map(|value| value.to_str().unwrap());
+        assert_eq!(header("user-agent"), Some("Shop/3 (till)"));
+        assert_eq!(header("accept-language"), Some("pt-BR"));
+        assert_eq!(
+            header("x-forwarded-for"),
+            Some("127.0.0.1"),
+            "what the client says is not believed"
+        );
+        assert_eq!(header("x-other"), None);
+    }
+    let own = concat!("beacon-relay/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(order.headers.get("user-agent"), Some(own), "who did not ask is not told");
+    assert_eq!(order.headers.get("x-forwarded-for"), None);
+    relay.finish().await;
+}

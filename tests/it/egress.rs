@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
+use std::time::Duration;
 
+use beacon_relay::clock::Clock;
+use beacon_relay::sandbox::Limits;
 use hyper::Version;
 
-use crate::support::{CountedUpstream, FakeUpstream, TestRelay, TunnelProxy};
+use crate::support::{CountedUpstream, FakeUpstream, TestRelay, TunnelProxy, any_json};
 
 /// A configuration whose events-api is `upstream`, with `more` in the table.
 fn to(upstream: &CountedUpstream, dir: &tempfile::TempDir, more: &str) -> String {
@@ -112,4 +115,39 @@ async fn a_proxy_is_gone_through_in_a_tunnel() {
     assert!(head.starts_with(&format!("CONNECT localhost:{} ", upstream.addr().port())), "{head}");
     assert!(head.contains("Proxy-Authorization: Basic aHVzaA==\r\n"), "{head}");
     all_arrive_once(relay, &upstream, posted).await;
+}
+
+/// Short waits, and attempts that a loaded machine still makes in time.
+const QUICK: &str = "[[destination]]\nname = \"events-api\"\n\
+    retry = { wait_first = \"20 ms\", wait_max = \"100 ms\" }\n";
+
+#[tokio::test]
+async fn an_upstream_that_closes_after_a_few_requests_costs_at_most_one_attempt_more_each() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"close_after":4}"#);
+    let posted = post_views(&relay, 0..60).await;
+    relay.settled().await;
+    let (status, stats) = (relay.status().await, upstream.sandbox.stats());
+    assert_eq!(status["ledger"]["store"]["delivered"], posted.len(), "{status:#}");
+    assert!(stats.requests <= 2 * posted.len() as u64, "{} requests", stats.requests);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn an_upstream_that_closes_idle_connections_soon_loses_nothing() {
+    let limits = Limits { idle_max: Duration::from_millis(15), ..Limits::default() };
+    let upstream = FakeUpstream::start_with(any_json(), Clock::system(), limits).await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    let mut posted = HashSet::new();
+    for n in 0..60 {
+        posted.extend(post_views(&relay, n..n + 1).await);
+        // Around the moment at which the other side closes, which is the worst of all.
+        tokio::time::sleep(Duration::from_millis(8 + n as u64 % 12)).await;
+    }
+    relay.settled().await;
+    let (status, stats) = (relay.status().await, upstream.sandbox.stats());
+    assert_eq!(status["ledger"]["store"]["delivered"], posted.len(), "{status:#}");
+    assert!(stats.requests <= 2 * posted.len() as u64, "{} requests", stats.requests);
+    relay.finish().await;
 }

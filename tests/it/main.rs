@@ -19,6 +19,7 @@ mod pages;
 mod properties;
 mod rates;
 mod refusals;
+mod rogues;
 mod sandbox;
 mod support;
 mod validate;

@@ -18,6 +18,7 @@ use super::{ConfigFile, Refused};
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::config::Plan;
+use crate::event::ClientHeaders;
 use crate::source::media::Media;
 use crate::source::sent_at::SentAt;
 use crate::source::{Raw, Received, Reject, Source, Subject};
@@ -138,6 +139,7 @@ impl Check {
             at: self.clock.now(),
             caller: Caller::terminal(),
             sent_at: SentAt::Unsaid,
+            headers: ClientHeaders::default(),
         };
         let raw = Raw { body: text.clone(), media: Media::Json };
         match self.source.validate(&received, &raw) {

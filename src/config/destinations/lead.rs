@@ -1,11 +1,12 @@
 //! What a destination puts above the body: method, headers, credentials, a signature.
 
-use http::{HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 
 use crate::config::layers::Value;
 use crate::config::reader::Reader;
 use crate::config::secret::{self, Outside};
-use crate::forward::request::{Lead, Signer, settable};
+use crate::event::ClientHeaders;
+use crate::forward::request::{Client, Lead, Signer, forwardable, settable};
 
 const USER_AGENT: &str = "beacon-relay/{version}";
 /// Far more than a receiver asks for.
@@ -31,6 +32,7 @@ pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Lead> {
         lead.authorize(value);
     }
     lead.sign = signer(reader, outside);
+    lead.tell(client(reader));
     user_agent.map(|_| lead)
 }
 
@@ -82,6 +84,43 @@ fn headers(reader: &Reader<'_>, outside: &dyn Outside, lead: &mut Lead) {
             }
         }
     }
+}
+
+fn client(reader: &Reader<'_>) -> Client {
+    let written = reader.texts("forward_headers").unwrap_or_default();
+    let own = reader.table("headers");
+    let is_fixed = |name: &HeaderName| {
+        let own = own.as_ref().map(Reader::members).unwrap_or_default();
+        own.iter().any(|(fixed, _)| name.as_str().eq_ignore_ascii_case(fixed))
+    };
+    let mut client = Client::default();
+    for text in &written {
+        match forwardable(text) {
+            Ok(name) if is_fixed(&name) => {
+                let what = format!("holds {text:?}, which stands in `headers` too");
+                reader.fault("forward_headers", what, "keep one of the two");
+            }
+            Ok(name) => client.headers.push(name),
+            Err(fault) => {
+                reader.fault("forward_headers", format!("holds {text:?}, which {fault}"), "");
+            }
+        }
+    }
+    if client.headers.len() > ClientHeaders::COUNT_MAX {
+        let what = format!("has more than {}", ClientHeaders::COUNT_MAX);
+        reader.fault("forward_headers", what, "");
+    }
+    if let Some(text) = reader.text("client_ip_header") {
+        match forwardable(text) {
+            Ok(name) if is_fixed(&name) || client.headers.contains(&name) => {
+                let what = "stands in `headers` or `forward_headers` too";
+                reader.fault("client_ip_header", what, "keep one of the two");
+            }
+            Ok(name) => client.address_as = Some(name),
+            Err(fault) => reader.fault("client_ip_header", fault, r#"write "x-forwarded-for""#),
+        }
+    }
+    client
 }
 
 fn bearer(reader: &Reader<'_>, outside: &dyn Outside) -> Option<HeaderValue> {

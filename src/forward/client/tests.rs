@@ -72,6 +72,8 @@ async fn answer_each(mut stream: TcpStream, answer: &'static str, heads: Arc<Mut
 
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
 
+const WITH_BODY: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 13\r\n\r\n{\"messages\":1";
+
 /// Knows one name, whose address changes.
 #[derive(Debug)]
 struct Names(Mutex<Vec<IpAddr>>);
@@ -208,6 +210,28 @@ async fn a_connection_is_used_again_until_it_is_old() {
         assert_eq!(answered(&client.attempt(post(&format!("{base}/x"))).await), Some(202));
     }
     assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_a_thousand_attempts_under_steady_load_at_most_one_opens_a_connection() {
+    const ATTEMPTS: usize = 20_000;
+    const AT_ONCE: usize = 4;
+    let server = Server::start(WITH_BODY).await;
+    let base = format!("http://{}", server.address);
+    let client = client(LIMITS, &network(&base));
+    let tasks = TaskTracker::new();
+    for _ in 0..AT_ONCE {
+        let (client, url) = (client.clone(), format!("{base}/x"));
+        tasks.spawn(async move {
+            for _ in 0..ATTEMPTS / AT_ONCE {
+                assert_eq!(answered(&client.attempt(post(&url)).await), Some(202));
+            }
+        });
+    }
+    tasks.close();
+    tasks.wait().await;
+    assert_eq!(server.heads().len(), ATTEMPTS);
+    assert!(server.connections() <= ATTEMPTS / 1000, "{} connections", server.connections());
 }
 
 fn through(proxy: &str, credentials: Option<&[u8]>) -> Network {

@@ -4,6 +4,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::sign::Signer;
+use crate::event::ClientHeaders;
 
 /// The same for every event, made once.
 #[derive(Clone, Debug)]
@@ -16,6 +17,16 @@ pub struct Lead {
     authorization: Option<HeaderValue>,
     /// Proves to the receiver who sent it.
     pub sign: Option<Signer>,
+    client: Client,
+}
+
+/// What a destination is told of the client's own request.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// Headers that go on, in place of the relay's own of the same name.
+    pub headers: Vec<HeaderName>,
+    /// The header that says the client's address.
+    pub address_as: Option<HeaderName>,
 }
 
 impl Lead {
@@ -30,7 +41,13 @@ impl Lead {
         // The vendor asks for it in words; HTTP/2 has no such header and the client drops it there.
         headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
         headers.insert(USER_AGENT, user_agent);
-        Self { method: Method::POST, headers, authorization: None, sign: None }
+        Self {
+            method: Method::POST,
+            headers,
+            authorization: None,
+            sign: None,
+            client: Client::default(),
+        }
     }
 
     /// Adds a header of the operator's, in place of one of the same name.
@@ -42,6 +59,31 @@ impl Lead {
     pub fn authorize(&mut self, mut value: HeaderValue) {
         value.set_sensitive(true);
         self.authorization = Some(value);
+    }
+
+    /// Tells what `client` says of each event's client.
+    pub fn tell(&mut self, client: Client) {
+        self.client = client;
+    }
+
+    /// What it tells of each event's client.
+    #[must_use]
+    pub const fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Adds what is told of the client that sent an event.
+    pub(super) fn add_client(&self, sent: &ClientHeaders, headers: &mut HeaderMap) {
+        for (name, value) in sent.iter() {
+            let wanted = self.client.headers.iter().find(|own| *own == name);
+            if let (Some(name), Ok(value)) = (wanted, HeaderValue::from_bytes(value)) {
+                headers.insert(name, value);
+            }
+        }
+        if let (Some(name), Some(address)) = (&self.client.address_as, sent.address()) {
+            let value = HeaderValue::try_from(address.to_string()).expect("an address is visible");
+            headers.insert(name, value);
+        }
     }
 
     /// The headers of a request to the base URL's origin, or to another.

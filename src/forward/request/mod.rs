@@ -15,7 +15,7 @@ use crate::origin::{EventUrl, Origin, Origins};
 
 use lead::To;
 
-pub use lead::{HeaderFault, Lead, forwardable, settable};
+pub use lead::{Client, HeaderFault, Lead, forwardable, settable};
 pub use sign::{SecretFault, Signer};
 
 /// Where a destination's requests go.
@@ -110,6 +110,7 @@ impl Shape {
         *request.method_mut() = self.lead.method.clone();
         *request.uri_mut() = uri;
         let mut headers = self.lead.headers(to);
+        self.lead.add_client(&event.headers, &mut headers);
         if event.body.bytes().is_empty() {
             // A POST without any length is refused by some servers.
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -175,6 +176,7 @@ mod tests {
             target: Bytes::from_static(target.as_bytes()),
             accepted_at: Timestamp::EPOCH,
             body: pii::passed(Bytes::from_static(b"{}"), &Node::Null),
+            headers: crate::event::ClientHeaders::default(),
         }
     }
 

@@ -16,6 +16,7 @@ mod fetch;
 mod files;
 mod flush;
 mod format;
+mod further;
 mod inbox;
 mod keys;
 mod lease;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{LogKind, answers};
+use super::{LogKind, answers, further};
 use crate::clock::Timestamp;
 use crate::event::{
-    Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
+    ClientHeaders, Dedupe, DedupeKey, Event, EventId, EventKind, Fingerprint, Scrubbed, SourceName,
 };
 use crate::spool::{Appended, Batch, Cause, DeliveryId, Lane, NewEvent, Refusal};
 
@@ -134,6 +134,7 @@ impl Record {
             accepted_at: now,
             // Ids and digests.
             body: Scrubbed::vouch(answers::encode(answers).into()),
+            headers: ClientHeaders::default(),
         };
         let new = NewEvent {
             event: Arc::new(event),
@@ -157,6 +158,7 @@ impl Record {
             + self.event.target.len()
             + self.event.body.bytes().len()
             + answer
+            + further::len(&self.event)
     }
 
     /// Appends the framed record to `out`, which is 8-aligned before and after.
@@ -198,7 +200,7 @@ impl Record {
         put(head, 92, &(self.event.target.len() as u32).to_le_bytes());
         put(head, 96, &(body.len() as u32).to_le_bytes());
         put(head, 100, &(answer.len() as u16).to_le_bytes());
-        // Bytes 102 and 103 are the length of a further section, which no record has yet.
+        put(head, 102, &(further::len(&self.event) as u16).to_le_bytes());
         put(head, 104, &self.event.id.to_bytes());
         if let Some(dedupe) = &self.dedupe {
             // Rounded as the key index does, for which another window is another key.
@@ -211,6 +213,7 @@ impl Record {
         out.extend_from_slice(&self.event.target);
         out.extend_from_slice(body);
         out.extend_from_slice(answer);
+        further::encode(&self.event, out);
         let crc = checksum(&out[start..], seed);
         put(&mut out[start..], 4, &crc.to_le_bytes());
         out.resize(start + aligned(len), 0);
@@ -221,7 +224,7 @@ impl Record {
         let keyed = if new.dedupe.is_some() { KEYED_BYTES } else { 0 };
         let event = &new.event;
         let parts = event.source.as_str().len() + event.target.len() + event.body.bytes().len();
-        aligned(HEAD + keyed + parts)
+        aligned(HEAD + keyed + parts + further::len(event))
     }
 
     /// Bytes that the record of a batch's request takes at most.
@@ -237,6 +240,7 @@ impl Record {
         event.source.as_str().len() <= usize::from(u16::MAX)
             && event.target.len() < LEN_MAX
             && event.body.bytes().len() < LEN_MAX / 2
+            && further::len(event) <= usize::from(u16::MAX)
     }
 }
 
@@ -326,6 +330,7 @@ impl<'a> View<'a> {
     fn parts_len(&self) -> Option<usize> {
         let keyed = if self.0[81] & KEYED != 0 { KEYED_BYTES } else { 0 };
         let small = HEAD + keyed + usize::from(self.u16(90)) + usize::from(self.u16(100));
+        let small = small + usize::from(self.u16(102));
         small.checked_add(self.u32(92) as usize)?.checked_add(self.u32(96) as usize)
     }
 
@@ -440,6 +445,7 @@ impl<'a> View<'a> {
             accepted_at: self.accepted_at(),
             // It was scrubbed before it was written: `append` takes nothing else.
             body: Scrubbed::vouch(body),
+            headers: further::headers(part(usize::from(self.u16(102)))),
         };
         Some(Record {
             form: self.form()?,

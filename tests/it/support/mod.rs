@@ -6,6 +6,7 @@ mod broken_spool;
 mod counted_upstream;
 mod fake_upstream;
 mod raw_client;
+mod rogue_upstream;
 mod test_relay;
 mod tunnel_proxy;
 
@@ -13,6 +14,7 @@ pub(crate) use self::broken_spool::BrokenSpool;
 pub(crate) use self::counted_upstream::{CountedUpstream, Seen};
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
+pub(crate) use self::rogue_upstream::{Rogue, RogueUpstream};
 pub(crate) use self::test_relay::{ORDER, TestRelay};
 pub(crate) use self::tunnel_proxy::TunnelProxy;
 

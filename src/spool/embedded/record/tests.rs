@@ -11,6 +11,7 @@ fn full() -> Record {
         target: Bytes::from_static(b"/v1/x?a='%27"),
         accepted_at: Timestamp::from_millis(1_795_000_000_123),
         body: Scrubbed::vouch(Bytes::from_static(b"{\"a\":1}")),
+        headers: crate::event::ClientHeaders::collect(None, [("user-agent", &b"Shop/3"[..])]),
     };
     let mut fingerprint = Fingerprint { body: [7; 8], members: [0; 32] };
     fingerprint.members[3] = 0xabcd;

@@ -114,6 +114,7 @@ impl Stage {
             target: Bytes::from_static(b"/v1/beacon/click/a1?pos=1"),
             accepted_at: now,
             body: Scrubbed::vouch(Bytes::copy_from_slice(body)),
+            headers: crate::event::ClientHeaders::default(),
         };
         let to = names.iter().map(|name| to(name)).collect();
         NewEvent { event: Arc::new(event), to, dedupe: None, lane: Lane::Live }

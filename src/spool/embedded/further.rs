@@ -1,0 +1,66 @@
+//! The further section of a record: parts that few records have, each with a tag and a length.
+//!
+//! A tag that this program does not know is passed over, so that a later one may add its own.
+
+use bytes::Bytes;
+
+use crate::event::{ClientHeaders, Event};
+
+/// Headers of the client.
+const HEADERS: u8 = 1;
+// 2 is kept for what a delivery learned from its attempts.
+
+/// Bytes of a tag and a length.
+const LEAD: usize = 3;
+
+/// Bytes that the section of an event takes.
+pub(super) fn len(event: &Event) -> usize {
+    let headers = event.headers.as_bytes().len();
+    if headers == 0 { 0 } else { LEAD + headers }
+}
+
+/// Appends the section of an event to `out`.
+pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
+    let headers = event.headers.as_bytes();
+    if !headers.is_empty() {
+        out.push(HEADERS);
+        out.extend_from_slice(&(headers.len() as u16).to_le_bytes());
+        out.extend_from_slice(headers);
+    }
+}
+
+/// The client's headers in a section.
+pub(super) fn headers(section: &[u8]) -> ClientHeaders {
+    let part = find(section, HEADERS).unwrap_or_default();
+    ClientHeaders::from_bytes(Bytes::copy_from_slice(part))
+}
+
+fn find(mut section: &[u8], wanted: u8) -> Option<&[u8]> {
+    loop {
+        let ([tag, low, high], behind) = section.split_first_chunk::<LEAD>()?;
+        let (part, rest) =
+            behind.split_at_checked(usize::from(u16::from_le_bytes([*low, *high])))?;
+        if *tag == wanted {
+            return Some(part);
+        }
+        section = rest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_is_found_behind_parts_of_a_later_program() {
+        let kept = ClientHeaders::collect(None, [("user-agent", &b"Shop/3"[..])]);
+        let mut section = vec![9, 2, 0, 7, 7];
+        section.push(HEADERS);
+        section.extend_from_slice(&(kept.as_bytes().len() as u16).to_le_bytes());
+        section.extend_from_slice(kept.as_bytes());
+        assert_eq!(headers(&section), kept);
+        assert_eq!(headers(&section[..5]), ClientHeaders::default());
+        assert_eq!(headers(&[HEADERS, 9, 0, 1]), ClientHeaders::default());
+        assert_eq!(headers(&[]), ClientHeaders::default());
+    }
+}
