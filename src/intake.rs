@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::{Dedupe, Fingerprint, SourceName};
+use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
 use crate::ledger::{Ledger, Outcome, Tally};
 use crate::metrics::Metrics;
 use crate::schema::lint::Warnings;
 use crate::schema::{NAME_BYTES_MAX, VIOLATIONS_MAX, Violations};
 use crate::source::{Admitted, Raw, Received, Reject, Source};
-use crate::spool::{AppendError, Appended, Batch, Lane, NewEvent, Receipt, Spool};
+use crate::spool::{
+    AppendError, Appended, Batch, Found, Lane, NewEvent, Receipt, Spool, StoreFault,
+};
 
 /// One item and the way it goes in.
 #[derive(Clone, Debug)]
@@ -94,6 +96,14 @@ impl Intake {
     #[must_use]
     pub const fn new(spool: Arc<dyn Spool>, ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Self {
         Self { spool, ledger, metrics }
+    }
+
+    /// What became of the event that took `key`; nothing when none did, or too long ago.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the store cannot be asked.
+    pub async fn find(&self, key: DedupeKey) -> Result<Option<Found>, StoreFault> {
+        self.spool.find(key).await
     }
 
     /// Takes the items of one request to durable deliveries.

@@ -66,12 +66,13 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
     lines.extend([String::new(), "sources".to_owned()]);
     for source in &plan.sources {
         let to: Vec<&str> = source.to.iter().map(|name| name.as_str()).collect();
-        let dedupe = source.dedupe.as_ref().map_or_else(String::new, |rule| {
-            let key: Vec<String> = rule.key.iter().map(ToString::to_string).collect();
-            format!(", once in {} by {}", show_span(rule.window), key.join(" "))
-        });
         lines.push(format!("  {:<18} POST {}", source.name.as_str(), source.path));
-        lines.push(format!("  {:<18} {} to {}{dedupe}", "", source.kind.as_str(), to.join(", ")));
+        lines.push(format!("  {:<18} {} to {}", "", source.kind.as_str(), to.join(", ")));
+        for way in source.dedupe.iter().flat_map(|rule| &rule.0) {
+            let key: Vec<String> = way.key.iter().map(ToString::to_string).collect();
+            let (window, key) = (show_span(way.window), key.join(" "));
+            lines.push(format!("  {:<18} once in {window} by {key}", ""));
+        }
         if let Some(multi_site) = &source.multi_site {
             let count = multi_site.publishers.len();
             lines.push(format!("  {:<18} brand required of {count} publishers", ""));

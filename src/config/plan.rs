@@ -271,7 +271,7 @@ fn source_list(
             if settings.name.as_str() == http::by_url::NAME {
                 reader.fault("name", "is the relay's own name for events by URL", "choose another");
             }
-            if http::ROUTES_TAKEN.contains(&settings.path.as_str()) {
+            if http::ROUTES_TAKEN.iter().any(|taken| overlap(taken, &settings.path)) {
                 reader.fault("path", "is taken by the relay itself", "choose another path");
             }
             if let Some(other) = list.iter().find(|one| overlap(&one.path, &settings.path)) {

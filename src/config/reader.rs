@@ -186,6 +186,11 @@ impl<'a> Reader<'a> {
         self.text(key).map(|text| vec![text])
     }
 
+    /// Whether the value is a list.
+    pub(super) fn is_list(&self, key: &'static str) -> bool {
+        matches!(self.item(key).map(|item| &item.value), Some(Value::Array(_)))
+    }
+
     /// Whether the value is a plain `false`, which switches a part off.
     pub(super) fn is_off(&self, key: &'static str) -> bool {
         matches!(self.item(key).map(|item| &item.value), Some(Value::Bool(false)))

@@ -16,7 +16,7 @@ use crate::origin::Origins;
 use crate::schema::Schema;
 use crate::source::aliases::{AliasFault, Aliases, Kind};
 use crate::source::keep::Keep;
-use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes};
+use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes, Way};
 
 /// The schema files that the program carries.
 const SHIPPED: [(&str, &str); 4] = [
@@ -259,31 +259,41 @@ fn dedupe(reader: &Reader<'_>) -> Option<DedupeRule> {
     if reader.is_off("dedupe") {
         return None;
     }
-    let inner = reader.table("dedupe")?;
-    let written = inner.texts("key").unwrap_or_default();
+    let ways = if reader.is_list("dedupe") {
+        reader.tables("dedupe")
+    } else {
+        vec![reader.table("dedupe")?]
+    };
+    let ways: Vec<Way> = ways.into_iter().filter_map(way).collect();
+    (!ways.is_empty()).then_some(DedupeRule(ways))
+}
+
+/// One way to tell repeats.
+fn way(reader: Reader<'_>) -> Option<Way> {
+    let written = reader.texts("key").unwrap_or_default();
     if written.is_empty() {
-        inner.missing("key", r#"write key = ["body:/order_id"], or dedupe = false"#);
+        reader.missing("key", r#"write key = ["body:/order_id"], or dedupe = false"#);
     }
     let mut key = Vec::with_capacity(written.len());
     for selector in written {
         match selector.parse::<Selector>() {
             Ok(selector) => key.push(selector),
-            Err(error) => inner.fault("key", format!("holds {selector:?}"), error.to_string()),
+            Err(error) => reader.fault("key", format!("holds {selector:?}"), error.to_string()),
         }
     }
-    let window = inner.span("window");
-    if inner.item("window").is_none() {
-        inner.missing("window", r#"write window = "30 d""#);
+    let window = reader.span("window");
+    if reader.item("window").is_none() {
+        reader.missing("window", r#"write window = "30 d""#);
     }
     let window = window.filter(|window| {
         let fits = (Duration::from_secs(1)..=Duration::from_secs(400 * 86_400)).contains(window);
         if !fits {
-            inner.fault("window", "is no window", r#"write "1 s" to "400 d""#);
+            reader.fault("window", "is no window", r#"write "1 s" to "400 d""#);
         }
         fits
     });
-    inner.finish();
-    Some(DedupeRule { key, window: window? })
+    reader.finish();
+    Some(Way { key, window: window? })
 }
 
 fn answer(reader: &Reader<'_>) -> Answer {

@@ -8,6 +8,7 @@ mod asked;
 pub mod auth;
 pub mod body;
 pub mod by_url;
+mod conversions;
 mod cors;
 pub mod listener;
 pub mod peer;
@@ -39,11 +40,16 @@ use receive::Door;
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
 /// Route labels of the public listener beside its sources.
-pub const ROUTES: &[&str] = &["openapi", "validate", "preflight", "unmatched"];
+pub const ROUTES: &[&str] = &["openapi", "validate", "conversions", "preflight", "unmatched"];
 
 /// Paths of the public listener that no source may take.
-pub const ROUTES_TAKEN: &[&str] =
-    &["/openapi.yaml", by_url::PATH, "/v1/validate/conversion", "/v1/validate/beacon"];
+pub const ROUTES_TAKEN: &[&str] = &[
+    "/openapi.yaml",
+    by_url::PATH,
+    conversions::PATH,
+    "/v1/validate/conversion",
+    "/v1/validate/beacon",
+];
 
 /// Paths that answer what would become of an item, each with what it is asked about.
 const VALIDATE: [(&str, Subject); 2] =
@@ -71,6 +77,16 @@ pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Rou
             response
         };
         router = router.route(path, post(handler));
+    }
+    let orders = sources.iter().find(|one| Subject::Conversion.is_of(one.settings().kind));
+    if let Some(source) = orders {
+        let (source, door, metrics) = (Arc::clone(source), Arc::clone(&door), Arc::clone(&metrics));
+        let handler = move |request: Request<Body>| async move {
+            let response = conversions::find(&door, &source, request).await;
+            metrics.answered("conversions", response.status().as_u16());
+            response
+        };
+        router = router.route(conversions::PATH, get(handler));
     }
     if let Some(reader) = Reader::new(sources, door.depth_max()) {
         let (events, door) = (Arc::new(Events::new(reader)), Arc::clone(&door));

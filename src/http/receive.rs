@@ -36,7 +36,7 @@ pub struct Limits {
 
 /// What every source's requests go through.
 pub struct Door {
-    intake: Intake,
+    pub(super) intake: Intake,
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
     limits: Limits,

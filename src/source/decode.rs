@@ -127,6 +127,21 @@ pub(super) fn from_query(target: &[u8], members: &[String]) -> Result<Option<Byt
     Ok((!object.keys.is_empty()).then(|| object.close()))
 }
 
+/// The value of the first member of a target's query called `name` that has one, decoded.
+pub(super) fn query_value(target: &[u8], name: &str) -> Option<Vec<u8>> {
+    let at = target.iter().position(|byte| *byte == b'?')?;
+    let of_name =
+        |(key, value): (&[u8], &[u8])| text(key).is_ok_and(|key| key == name) && !value.is_empty();
+    let (_, value) = pairs(&target[at + 1..]).find(|pair| of_name(*pair))?;
+    Some(percent_decoded(&spaced(value)))
+}
+
+/// The text that a segment of a path stands for; nothing when it is not UTF-8.
+#[must_use]
+pub fn segment(encoded: &str) -> Option<String> {
+    String::from_utf8(percent_decoded(encoded.as_bytes())).ok()
+}
+
 /// The pairs of `a=1&b=2`, still encoded; a pair without `=` has no value, an empty one is none.
 fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = encoded.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
@@ -144,6 +159,11 @@ fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
     let spaced: Vec<u8> =
         encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect();
     String::from_utf8(percent_decoded(&spaced)).map(Cow::Owned).map_err(|error| error.utf8_error())
+}
+
+/// A form's `+` is a space.
+fn spaced(encoded: &[u8]) -> Vec<u8> {
+    encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect()
 }
 
 /// `%C3%A9` is é. A `%` without two hex digits stands for itself, as the URL standard has it.

@@ -1,77 +1,56 @@
 //! How an event is told from its repeats: selectors make a key, members make a fingerprint.
 
-use std::fmt;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::selector::{Selector, part};
 use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
 use crate::json::Node;
 
+/// How repeats are told: by the first of some ways that an event has all parts of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DedupeRule(pub Vec<Way>);
+
 /// Which parts of an event make its key, and for how long.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DedupeRule {
+pub struct Way {
     /// The parts, in order.
     pub key: Vec<Selector>,
     /// From the first acceptance.
     pub window: Duration,
 }
 
-/// One part of an event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// The value at a JSON pointer: `body:/order_id`.
-    Body(String),
-}
-
-/// Why a selector cannot be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a selector is `body:` and a JSON pointer, as `body:/order_id`")]
-pub struct SelectorFault;
-
-impl std::str::FromStr for Selector {
-    type Err = SelectorFault;
-
-    fn from_str(text: &str) -> Result<Self, SelectorFault> {
-        let pointer = text.strip_prefix("body:").ok_or(SelectorFault)?;
-        if pointer.starts_with('/') {
-            Ok(Self::Body(pointer.to_owned()))
-        } else {
-            Err(SelectorFault)
-        }
-    }
-}
-
-impl fmt::Display for Selector {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Body(pointer) => write!(f, "body:{pointer}"),
-        }
-    }
-}
-
 impl DedupeRule {
     /// Key and fingerprint of a document, whose schema names `members` at its root.
     ///
-    /// Nothing when a part of the key is absent: what cannot be told apart is never a repeat.
+    /// Nothing when every way lacks a part: what cannot be told apart is never a repeat.
     #[must_use]
-    pub fn of(&self, source: &SourceName, body: &Node<'_>, members: &[String]) -> Option<Dedupe> {
+    pub fn of(
+        &self,
+        source: &SourceName,
+        target: &[u8],
+        body: &Node<'_>,
+        members: &[String],
+    ) -> Option<Dedupe> {
+        let of = |way: &Way| Some((way.of(source, target, body)?, way.window));
+        let (key, window) = self.0.iter().find_map(of)?;
+        Some(Dedupe { key, window, fingerprint: fingerprint(body, members) })
+    }
+}
+
+impl Way {
+    fn of(&self, source: &SourceName, target: &[u8], body: &Node<'_>) -> Option<DedupeKey> {
         let mut hash = Sha256::new();
         part(&mut hash, source.as_str().as_bytes());
         for selector in &self.key {
-            let Selector::Body(pointer) = selector;
-            match body.at(pointer)? {
-                Node::String(text) => part(&mut hash, text.as_bytes()),
-                Node::Number(number) => part(&mut hash, &number.to_bits().to_be_bytes()),
-                other @ (Node::Null | Node::Bool(_) | Node::Array(_) | Node::Object(_)) => {
-                    part(&mut hash, &digest(other, 0).to_be_bytes());
-                }
-            }
+            // So that two ways never make one key.
+            part(&mut hash, selector.to_string().as_bytes());
+            selector.add(&mut hash, target, body)?;
         }
         let mut key = [0; 16];
         key.copy_from_slice(&hash.finalize()[..16]);
-        let fingerprint = fingerprint(body, members);
-        Some(Dedupe { key: DedupeKey(key), window: self.window, fingerprint })
+        Some(DedupeKey(key))
     }
 }
 
@@ -94,12 +73,6 @@ pub fn conflict<'m>(one: &Fingerprint, other: &Fingerprint, members: &'m [String
         names.push(OTHER_MEMBERS);
     }
     names
-}
-
-/// Adds a part behind its length, so that `ab`, `c` and `a`, `bc` are two keys.
-pub(super) fn part(hash: &mut Sha256, bytes: &[u8]) {
-    hash.update((bytes.len() as u64).to_be_bytes());
-    hash.update(bytes);
 }
 
 /// Slots of a fingerprint beyond the schema's own members, shared by all others.
@@ -167,9 +140,9 @@ mod tests {
 
     fn of(body: &str) -> Option<Dedupe> {
         let key = vec!["body:/publisher_id".parse().unwrap(), "body:/order_id".parse().unwrap()];
-        let rule = DedupeRule { key, window: Duration::from_secs(60) };
+        let rule = DedupeRule(vec![Way { key, window: Duration::from_secs(60) }]);
         let members = ["publisher_id".to_owned(), "order_id".to_owned(), "items".to_owned()];
-        rule.of(&SourceName::new("till"), &parse(body.as_bytes(), 64).unwrap(), &members)
+        rule.of(&SourceName::new("till"), b"/", &parse(body.as_bytes(), 64).unwrap(), &members)
     }
 
     #[test]
@@ -178,8 +151,10 @@ mod tests {
         let again = of(r#"{"order_id":"1", "items":[2], "publisher_id":"p"}"#).unwrap();
         assert_eq!(first.key, again.key);
         assert_ne!(first.fingerprint, again.fingerprint);
-        let shifted = of(r#"{"publisher_id":"p1","order_id":"","items":[1]}"#).unwrap();
-        assert_ne!(first.key, shifted.key);
+        let longer = of(r#"{"publisher_id":"p","order_id":"12","items":[1]}"#).unwrap();
+        let shifted = of(r#"{"publisher_id":"p1","order_id":"2","items":[1]}"#).unwrap();
+        assert_ne!(longer.key, shifted.key);
+        assert_eq!(of(r#"{"publisher_id":"p","order_id":""}"#), None);
         assert_eq!(of(r#"{"publisher_id":"p"}"#), None);
     }
 
@@ -215,8 +190,30 @@ mod tests {
     }
 
     #[test]
-    fn a_selector_that_is_no_pointer_is_refused() {
-        assert_eq!("body:order_id".parse::<Selector>(), Err(SelectorFault));
-        assert_eq!("order_id".parse::<Selector>(), Err(SelectorFault));
+    fn the_first_way_with_all_its_parts_counts() {
+        let way = |key: &[&str], secs| Way {
+            key: key.iter().map(|part| part.parse().unwrap()).collect(),
+            window: Duration::from_secs(secs),
+        };
+        let rule = DedupeRule(vec![
+            way(&["path", "query:/event_id", "payload"], 3),
+            way(&["path", "body:/event_id", "payload"], 2),
+            way(&["path", "query", "body:/user_id"], 1),
+        ]);
+        let of = |target: &str, body: &str| {
+            let body = parse(body.as_bytes(), 64).unwrap();
+            rule.of(&SourceName::new("s"), target.as_bytes(), &body, &[])
+        };
+        let told = |target, body| of(target, body).map(|it: Dedupe| (it.key, it.window.as_secs()));
+        let first = told("/c/1?event_id=e&pos=1", r#"{"user_id":"u"}"#).unwrap();
+        assert_eq!(first.1, 3);
+        assert_eq!(told("/c/1?pos=2&event_id=e", r#"{"user_id":"u"}"#), Some(first));
+        assert_ne!(told("/c/1?event_id=e", r#"{"user_id":"v"}"#), Some(first));
+        assert_ne!(told("/c/2?event_id=e", r#"{"user_id":"u"}"#), Some(first));
+        assert_eq!(told("/c/1", r#"{"event_id":"e"}"#).unwrap().1, 2);
+        let third = told("/c/1?pos=1", r#"{"user_id":"u"}"#).unwrap();
+        assert_eq!(third.1, 1);
+        assert_ne!(told("/c/1?pos=2", r#"{"user_id":"u"}"#), Some(third));
+        assert_eq!(of("/c/1", "{}"), None);
     }
 }

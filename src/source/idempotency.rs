@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::dedupe::part;
+use super::selector::part;
 use crate::event::{ClientName, Dedupe, DedupeKey, Fingerprint, SourceName};
 
 /// How long a request is known.

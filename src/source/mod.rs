@@ -13,9 +13,11 @@ pub mod items;
 mod judge;
 pub mod keep;
 pub mod media;
+pub mod selector;
 pub mod sent_at;
 mod utc;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use bytes::Bytes;
 use crate::caller::Caller;
 use crate::clock::Timestamp;
 use crate::event::{
-    ClientHeaders, DestinationName, Event, EventId, EventKind, Fingerprint, SourceName,
+    ClientHeaders, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint, SourceName,
 };
 use crate::json::{self, JsonFault, Node};
 use crate::origin::Origins;
@@ -40,8 +42,9 @@ use keep::Keep;
 use media::Media;
 use sent_at::SentAt;
 
-pub use decode::{Decode, PairsFault};
-pub use dedupe::{DedupeRule, Selector};
+pub use decode::{Decode, PairsFault, segment};
+pub use dedupe::{DedupeRule, Way};
+pub use selector::Selector;
 
 /// What a source's table says, checked.
 #[derive(Debug)]
@@ -222,6 +225,18 @@ impl Source {
         }
     }
 
+    /// The key of an order of which only these are known; nothing when a key is made of more.
+    #[must_use]
+    pub fn key_of_order(&self, publisher_id: &str, order_id: &str) -> Option<DedupeKey> {
+        let member = |name, value| (Cow::Borrowed(name), Node::String(Cow::Borrowed(value)));
+        let order =
+            Node::Object(vec![member("publisher_id", publisher_id), member("order_id", order_id)]);
+        let rule = self.settings.dedupe.as_ref()?;
+        // The path that all orders come to, though none of the usual keys is made of it.
+        let known = rule.of(&self.settings.name, self.settings.path.as_bytes(), &order, &[])?;
+        Some(known.key)
+    }
+
     /// Names of the members in which an event differs from the one that took its key first.
     #[must_use]
     pub fn conflict(&self, first: &Fingerprint, own: &Fingerprint) -> Vec<&str> {
@@ -236,8 +251,8 @@ impl Source {
         self.judge(received, raw, |sent, document, warnings| {
             let schema = &self.settings.schema;
             let dedupe = self.settings.dedupe.as_ref();
-            let dedupe =
-                dedupe.and_then(|rule| rule.of(&self.settings.name, document, schema.members()));
+            let (name, target) = (&self.settings.name, &received.target);
+            let dedupe = dedupe.and_then(|rule| rule.of(name, target, document, schema.members()));
             let event = Event {
                 id: EventId::new(received.at),
                 source: self.settings.name.clone(),

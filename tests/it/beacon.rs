@@ -57,12 +57,12 @@ async fn json_comes_under_many_names_and_a_byte_order_mark_stays_behind() {
         "Content-Encoding: identity\r\n",
     ];
     for head in heads {
-        let answer = relay.post_with("/v1/beacon/click/1", head, r#"{"user_id":"u"}"#).await;
+        let answer = relay.post_with("/v1/beacon/view/1", head, r#"{"user_id":"u"}"#).await;
         assert_eq!(answer.status, 202, "{head}");
         upstream.next_event().await;
     }
     let marked = b"\xef\xbb\xbf{\"user_id\":\"u\"}";
-    assert_eq!(relay.post("/v1/beacon/click/1", marked).await.status, 202);
+    assert_eq!(relay.post("/v1/beacon/view/1", marked).await.status, 202);
     assert_eq!(upstream.next_event().await.body, &marked[3..]);
     relay.settled().await;
     relay.finish().await;

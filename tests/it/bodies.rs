@@ -189,7 +189,9 @@ async fn a_form_that_is_no_ad_event_is_refused() {
 #[tokio::test]
 async fn an_empty_body_is_an_event_when_the_query_says_who() {
     let mut upstream = FakeUpstream::start().await;
-    let relay = TestRelay::start(&upstream).await;
+    let each = ["impression", "view", "click"];
+    let each = each.map(|kind| format!("[[source]]\nname = \"beacon-{kind}\"\ndedupe = false\n"));
+    let relay = TestRelay::start_with(&each.concat(), &upstream).await;
     let targets = [
         "/v1/beacon/impression/1?publisher_id=p&user_id=u%20x&requested_at=1&requested_at=2",
         "/v1/beacon/view/1?session_id=s&x=%FF&user_id=",
@@ -269,7 +271,7 @@ async fn numbers_order_and_spaces_survive_byte_for_byte() {
                 \"user_id\":\"\\u0041\\/\\n\",\"\\u007a2\":[ ],\"__proto__\":{},\"\":null}\r\n ";
     for charset in ["utf-8", "UTF8", "\"utf-8\"", "iso-8859-1"] {
         let head = format!("Content-Type: Application/JSON; Charset={charset}\r\n");
-        let answer = relay.post_with(CLICK, &head, body).await;
+        let answer = relay.post_with("/v1/beacon/view/1", &head, body).await;
         assert_eq!(answer.status, 202, "{charset}: {}", answer.text());
         assert_eq!(upstream.next_event().await.body, body);
     }

@@ -19,6 +19,7 @@ mod pages;
 mod properties;
 mod rates;
 mod refusals;
+mod repeats;
 mod rogues;
 mod sandbox;
 mod support;

@@ -48,6 +48,8 @@ fn documented() -> Answered {
 const BY_URL: &str =
     r#"{"event_url":"https://events-api.ads.vtex.com/v1/beacon/view/1","user_id":"u"}"#;
 
+const CONVERSION: &str = "/v1/conversions/{publisher_id}/{order_id}";
+
 const EVENTS: [(&str, &str, &str); 5] = [
     ("/v1/beacon/conversion", "/v1/beacon/conversion", ORDER),
     ("/v1/events", "/v1/events", BY_URL),
@@ -113,13 +115,16 @@ async fn every_documented_answer_is_given_and_no_other() {
         let answer = relay.post_with(target, key, format!("{body} ")).await;
         note(&mut seen, &document, path, "post", &answer);
     }
-    let get = b"GET /openapi.yaml HTTP/1.1\r\nHost: r\r\n\r\n";
-    let answer = relay.send(get).await;
+    let answer = get(relay.addr(), "/openapi.yaml").await;
     assert_eq!(answer.text(), http::OPENAPI);
     note(&mut seen, &document, "/openapi.yaml", "get", &answer);
     for path in ["/metrics", "/healthz", "/readyz", "/api/status"] {
         note(&mut seen, &document, path, "get", &relay.admin(path, "").await);
     }
+    let known = get(relay.addr(), "/v1/conversions/xxx/123").await;
+    note(&mut seen, &document, CONVERSION, "get", &known);
+    let unknown = get(relay.addr(), "/v1/conversions/xxx/1234").await;
+    note(&mut seen, &document, CONVERSION, "get", &unknown);
     relay.settled().await;
     relay.finish().await;
     keyed(&mut seen, &document, &upstream).await;
@@ -148,6 +153,10 @@ async fn keyed(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
         let answer = relay.post_with(target, "Authorization: Bearer key\r\n", body).await;
         note(seen, document, path, "post", &answer);
     }
+    for key in ["", "X-Api-Key: key\r\n"] {
+        let request = format!("GET /v1/conversions/xxx/1 HTTP/1.1\r\nHost: r\r\n{key}\r\n");
+        note(seen, document, CONVERSION, "get", &relay.send(request.as_bytes()).await);
+    }
     relay.finish().await;
 }
 
@@ -157,7 +166,7 @@ async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     let relay = TestRelay::start_with("[spool]\nmax_bytes = \"4 MiB\"", upstream).await;
     let body = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(200_000));
     let mut fill = 0..60;
-    while fill.next().is_some() && relay.post("/v1/beacon/click/1", &body).await.status == 202 {}
+    while fill.next().is_some() && relay.post("/v1/beacon/view/1", &body).await.status == 202 {}
     // A body that still fits the last gap would be taken: these are as large as what did not fit.
     let long = format!("\"{}\"", "x".repeat(200_000));
     let order = ORDER.replace(r#""xxx""#, &long);
@@ -236,6 +245,9 @@ async fn overloaded(seen: &mut Answered, document: &Value) {
         assert_eq!(answer.header("retry-after"), Some("1"));
         note(seen, document, path, "post", &answer);
     }
+    let answer = get(listen, "/v1/conversions/xxx/1").await;
+    assert_eq!(answer.json()["code"], "store_unavailable");
+    note(seen, document, CONVERSION, "get", &answer);
     stop.cancel();
     tasks.close();
     tasks.wait().await;
