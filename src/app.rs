@@ -1,7 +1,10 @@
 //! Wiring: open the spool, start the forwarders, open the doors; and all of it backwards to stop.
 
+mod certificates;
+mod reload;
+
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -9,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::caller::Limiter;
+use crate::caller::{Access, Limiter};
 use crate::clock::Clock;
 use crate::config::Plan;
 use crate::config::plan::{Admin, Server};
@@ -17,6 +20,7 @@ use crate::event::SourceName;
 use crate::forward::{Forwarder, Stop};
 use crate::http::auth::Guard;
 use crate::http::receive::Door;
+use crate::http::served::{Served, Serving};
 use crate::http::status::Status;
 use crate::http::{self, admin, listener};
 use crate::intake::Intake;
@@ -27,6 +31,9 @@ use crate::source::Source;
 use crate::source::keep::Keep;
 use crate::spool::embedded::{self, Embedded};
 use crate::spool::{Spool, StoreFault};
+
+pub use reload::Reloaded;
+use reload::Running;
 
 /// What settling may take beyond an attempt before a lease would return by itself.
 const SETTLE_MARGIN: Duration = Duration::from_secs(30);
@@ -44,6 +51,9 @@ pub struct Relay {
     forwarders: TaskTracker,
     rest: TaskTracker,
     server: Server,
+    public: Doors,
+    serving: Serving,
+    running: Arc<Mutex<Running>>,
 }
 
 /// Why a relay did not start.
@@ -120,6 +130,15 @@ impl Relay {
             forwarders.clone(),
             clock.clone(),
         ));
+        let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
+        let limiter = Arc::new(Limiter::new(plan.server.addresses_max));
+        let doors = Doors { intake, limiter, metrics: Arc::clone(&metrics), clock };
+        let serving = Serving::new(Served {
+            router: doors.public(&sources, plan.access, plan.server.requests),
+            limits: plan.server.connections,
+            tls: plan.server.tls.as_ref().map(|opened| opened.tls.clone()),
+        });
+        let running = Running { sources, written: plan.written, tls: plan.server.tls.clone() };
         let relay = Self {
             listen,
             admin_listen,
@@ -130,14 +149,15 @@ impl Relay {
             forwarders: TaskTracker::new(),
             rest: TaskTracker::new(),
             server: plan.server,
+            public: doors,
+            serving,
+            running: Arc::new(Mutex::new(running)),
         };
         relay.forward(forwarders);
-        let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
-        let limiter = Arc::new(Limiter::new(relay.server.addresses_max));
-        let guard = Arc::new(Guard::new(plan.access, limiter));
-        relay.open_door(door, &sources, intake, guard, clock);
+        relay.open_door(door);
         relay.open_admin(admin_door, &plan.admin);
         relay.keep_up(metrics);
+        relay.watch_certificates();
         Ok(relay)
     }
 
@@ -149,20 +169,9 @@ impl Relay {
         }
     }
 
-    fn open_door(
-        &self,
-        listener: TcpListener,
-        sources: &[Arc<Source>],
-        intake: Intake,
-        guard: Arc<Guard>,
-        clock: Clock,
-    ) {
-        let metrics = Arc::clone(self.status.metrics());
-        let door = Door::new(intake, guard, Arc::clone(&metrics), clock, self.server.requests);
-        let door = door.keeping(Keep::any(sources.iter().map(|one| &one.settings().keep)));
-        let router = http::public(sources, door, metrics);
+    fn open_door(&self, listener: TcpListener) {
         let (stop, cut) = (self.shutdown.door.clone(), self.shutdown.door_cut.clone());
-        self.doors.spawn(listener::serve(listener, router, self.server.connections, stop, cut));
+        self.doors.spawn(listener::serve(listener, self.serving.clone(), stop, cut));
     }
 
     fn open_admin(&self, listener: TcpListener, settings: &Admin) {
@@ -172,8 +181,8 @@ impl Relay {
             draining: self.shutdown.draining.clone(),
         };
         let (router, last) = (http::admin(admin), self.shutdown.last.clone());
-        let limits = self.server.connections;
-        self.rest.spawn(listener::serve(listener, router, limits, last.clone(), last));
+        let serving = Serving::new(Served { router, limits: self.server.connections, tls: None });
+        self.rest.spawn(listener::serve(listener, serving, last.clone(), last));
     }
 
     fn keep_up(&self, metrics: Arc<Metrics>) {
@@ -235,6 +244,29 @@ impl Relay {
         self.rest.close();
         self.rest.wait().await;
         closed
+    }
+}
+
+/// What every door of the public listener is made of, now and at each reload.
+struct Doors {
+    intake: Intake,
+    limiter: Arc<Limiter>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+impl Doors {
+    fn public(
+        &self,
+        sources: &[Arc<Source>],
+        access: Access,
+        limits: http::receive::Limits,
+    ) -> axum::Router {
+        let guard = Arc::new(Guard::new(access, Arc::clone(&self.limiter)));
+        let (intake, metrics) = (self.intake.clone(), Arc::clone(&self.metrics));
+        let door = Door::new(intake, guard, Arc::clone(&metrics), self.clock.clone(), limits);
+        let door = door.keeping(Keep::any(sources.iter().map(|one| &one.settings().keep)));
+        http::public(sources, door, metrics)
     }
 }
 

@@ -25,7 +25,16 @@ pub struct Shutdown {
     pub last: CancellationToken,
 }
 
-/// The signals that end the process in order.
+/// What the process was told by a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// To end in order; by which signal.
+    Stop(&'static str),
+    /// To read its configuration again.
+    Reload,
+}
+
+/// The signals that end the process in order, and the one that makes it read its configuration.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
@@ -46,18 +55,24 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT and says which came. Cancel-safe.
+    /// Waits for a signal and says what it tells. Cancel-safe.
     ///
     /// SIGHUP ends nothing: a terminal that closes is no reason to stop delivering.
-    pub async fn next(&mut self) -> &'static str {
+    pub async fn next(&mut self) -> Told {
+        // All are cancel-safe.
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.hang_up.recv() => Told::Reload,
+        }
+    }
+
+    /// Waits for SIGTERM or SIGINT and says which came. Cancel-safe.
+    pub async fn stop(&mut self) -> &'static str {
         loop {
-            // All are cancel-safe.
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                _ = self.hang_up.recv() => {
-                    tracing::warn!("SIGHUP changes nothing: restart to read the configuration again");
-                }
+            match self.next().await {
+                Told::Stop(signal) => return signal,
+                Told::Reload => {}
             }
         }
     }

@@ -39,7 +39,11 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
     let server = &plan.server;
     let token = if plan.admin.token.is_some() { "with a token" } else { "without a token" };
     let mut lines = vec![
-        format!("public   http://{}", server.listen),
+        format!(
+            "public   {}://{}",
+            if server.tls.is_some() { "https" } else { "http" },
+            server.listen
+        ),
         format!(
             "         events to {}, {} of them in bodies to {}, {} requests and {} connections at once",
             show_bytes(server.requests.body.bytes_max as u64),

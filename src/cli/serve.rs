@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::{ConfigFile, sandbox};
-use crate::app::Relay;
+use crate::app::{Relay, Reloaded};
 use crate::clock::Clock;
 use crate::config::Layers;
+use crate::shutdown::Told;
 use crate::{log, shutdown};
 
 /// Runs the relay; what happens without a subcommand.
@@ -47,7 +48,8 @@ impl Serve {
         // From the first moment on: whoever tells us to stop is not to kill us.
         let mut signals = shutdown::Signals::listen()?;
         let fake = if self.sandbox { Some(Fake::start().await?) } else { None };
-        let plan = self.layers(fake.as_ref().map(|fake| fake.address)).plan()?;
+        let layers = self.layers(fake.as_ref().map(|fake| fake.address));
+        let plan = layers.plan()?;
         log::start(&plan.log);
         log::crash::leave_nothing();
         for warning in plan.warnings() {
@@ -57,7 +59,7 @@ impl Serve {
         // Cancel-safe: what was begun of a start is dropped, and recovery knows how to go on.
         let relay = tokio::select! {
             started = Relay::start(plan, Clock::system()) => started?,
-            signal = signals.next() => {
+            signal = signals.stop() => {
                 tracing::info!(signal, "stopped before it was ready");
                 return Ok(());
             }
@@ -69,13 +71,19 @@ impl Serve {
         if let Some(fake) = &fake {
             greet(&relay, fake.address);
         }
-        // Both are cancel-safe; a fault is remembered by the spool.
-        let fault = tokio::select! {
-            signal = signals.next() => {
-                tracing::info!(signal, "stopping");
-                None
+        let fault = loop {
+            // Both are cancel-safe; a fault is remembered by the spool.
+            let told = tokio::select! {
+                told = signals.next() => told,
+                fault = relay.fault() => break Some(fault),
+            };
+            match told {
+                Told::Stop(signal) => {
+                    tracing::info!(signal, "stopping");
+                    break None;
+                }
+                Told::Reload => reload(&relay, layers.clone()).await,
             }
-            fault = relay.fault() => Some(fault),
         };
         let closed = relay.stop().await;
         if let Some(fake) = fake {
@@ -104,6 +112,31 @@ impl Serve {
             layers.flags.push(("--sandbox", &["server", "auth"], "open".to_owned()));
         }
         layers
+    }
+}
+
+/// Reads the configuration again, and says what changed; a fault changes nothing.
+async fn reload(relay: &Relay, layers: Layers) {
+    // Files are read and schemas compiled: not where requests are answered.
+    let planned = tokio::task::spawn_blocking(move || layers.plan()).await;
+    let plan = match planned {
+        Ok(Ok(plan)) => plan,
+        Ok(Err(faults)) => {
+            for fault in &faults.0 {
+                tracing::error!(%fault, "the configuration was read again and refused");
+            }
+            tracing::error!(faults = faults.0.len(), "nothing was changed");
+            return;
+        }
+        Err(_panicked) => {
+            tracing::error!("reading the configuration broke off: nothing was changed");
+            return;
+        }
+    };
+    let Reloaded { changed, waiting } = relay.reload(plan);
+    tracing::info!(changed = changed.join(", "), "the configuration was read again");
+    if !waiting.is_empty() {
+        tracing::warn!(settings = waiting.join(", "), "a restart is needed for some settings");
     }
 }
 

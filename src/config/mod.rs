@@ -14,7 +14,9 @@ mod profiles;
 mod reader;
 mod secret;
 mod sources;
+mod tls;
 pub mod units;
+mod written;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use reader::Found;
 use secret::Outside;
 
 pub use plan::Plan;
+pub use written::Written;
 
 /// The lowest layer, with every default explained.
 pub const DEFAULT: &str = include_str!("../../config/relay.toml");

@@ -11,7 +11,8 @@ use super::profiles::{self, Profiles};
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas};
-use super::{access, clients, destinations};
+use super::written::Written;
+use super::{access, clients, destinations, tls};
 use crate::caller::Access;
 use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
@@ -36,6 +37,8 @@ pub struct Plan {
     pub sources: Vec<source::Settings>,
     /// The ways out.
     pub destinations: Vec<forward::Settings>,
+    /// All that was written, by name.
+    pub written: Written,
 }
 
 impl Plan {
@@ -51,6 +54,8 @@ impl Plan {
 pub struct Server {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Certificates; without them connections are plain.
+    pub tls: Option<http::tls::Opened>,
     /// What one request may cost.
     pub requests: http::receive::Limits,
     /// What connections may cost.
@@ -116,7 +121,8 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let destinations = destination_list(&reader, outside);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let profiles = profiles::read_all(&reader);
-    let mut sources = source_list(&reader, &names, &profiles);
+    let mut written = Written::of(root);
+    let mut sources = source_list(&reader, &names, &profiles, &mut written);
     for source in &mut sources {
         source.event_origins = event_origins(&source.to, &destinations);
         source.keep = keep(&source.to, &destinations);
@@ -128,7 +134,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     match (server, admin, spool, log) {
         (Some((server, access)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
             let access = Access { clients, ..access };
-            Ok(Plan { server, admin, spool, log, access, sources, destinations })
+            Ok(Plan { server, admin, spool, log, access, sources, destinations, written })
         }
         _ => Err(Faults(faults)),
     }
@@ -144,6 +150,7 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
     let listen = address(&reader);
     let access = access::read(&reader, listen, has_clients);
     let addresses_max = reader.count("addresses_max", 1, 10_000_000);
+    let tls = tls::read(&reader);
     let size = |key, least: u64, most: u64, words| {
         let bytes = reader.bytes(key)?;
         let fits = (least..=most).contains(&bytes);
@@ -176,6 +183,7 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
     reader.finish();
     let server = Server {
         listen: listen?,
+        tls,
         requests: http::receive::Limits {
             body: http::body::Limits {
                 bytes_max: body_bytes_max?,
@@ -261,6 +269,7 @@ fn source_list(
     reader: &Reader<'_>,
     destinations: &[DestinationName],
     profiles: &Profiles,
+    written: &mut Written,
 ) -> Vec<source::Settings> {
     let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
     for reader in reader.tables("source") {
@@ -282,6 +291,11 @@ fn source_list(
             list.push(settings);
         }
         reader.finish();
+    }
+    for (file, loaded) in &schemas {
+        if let Some(loaded) = loaded {
+            written.file(&format!("schema {file}"), loaded.text.as_bytes());
+        }
     }
     list
 }

@@ -14,7 +14,9 @@ pub mod listener;
 pub mod peer;
 pub mod problem;
 pub mod receive;
+pub mod served;
 pub mod status;
+pub mod tls;
 
 use std::sync::Arc;
 

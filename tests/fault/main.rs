@@ -6,6 +6,7 @@ mod support;
 
 mod identity;
 mod program;
+mod reload;
 mod tools;
 
 use std::collections::BTreeSet;

@@ -81,6 +81,13 @@ impl Program {
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
 
+    /// The same with a configuration file.
+    pub(crate) async fn start_with(data: &Path, upstream: SocketAddr, file: &Path) -> Self {
+        let mut command = command(data, upstream, "info");
+        command.arg("--config").arg(file);
+        Self::run(command).await
+    }
+
     async fn run(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -114,11 +121,33 @@ impl Program {
         timeout(WITHIN, self.child.kill()).await.expect("goes in time").unwrap();
     }
 
+    /// SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::HUP).unwrap();
+    }
+
+    /// The next line of the log with that message.
+    pub(crate) async fn until_logged(&mut self, message: &str) -> Value {
+        loop {
+            let line = timeout(WITHIN, self.log.next_line()).await.expect("is logged").unwrap();
+            let line = line.unwrap_or_else(|| panic!("it ended: {}", self.read));
+            self.read.push_str(&line);
+            self.read.push('\n');
+            match serde_json::from_str::<Value>(&line) {
+                Ok(line) if line["message"] == message => return line,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
+    fn pid(&self) -> rustix::process::Pid {
+        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
+        pid.expect("it runs")
+    }
+
     /// SIGTERM; the exit code and the whole log.
     pub(crate) async fn terminate(mut self) -> (Option<i32>, String) {
-        let pid = self.child.id().and_then(|id| rustix::process::Pid::from_raw(id.cast_signed()));
-        let pid = pid.expect("it runs");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(self.pid(), rustix::process::Signal::TERM).unwrap();
         while let Some(line) = timeout(WITHIN, self.log.next_line()).await.expect("ends").unwrap() {
             self.read.push_str(&line);
             self.read.push('\n');

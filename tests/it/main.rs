@@ -4,6 +4,7 @@
 mod admin;
 mod beacon;
 mod bodies;
+mod browser;
 mod by_url;
 mod cli;
 mod clients;
@@ -23,4 +24,5 @@ mod repeats;
 mod rogues;
 mod sandbox;
 mod support;
+mod tls;
 mod validate;

@@ -11,6 +11,7 @@ use beacon_relay::config::Layers;
 use beacon_relay::http::admin::{Access, Admin};
 use beacon_relay::http::auth::Guard;
 use beacon_relay::http::receive::{Door, Limits};
+use beacon_relay::http::served::{Served, Serving};
 use beacon_relay::http::status::Status;
 use beacon_relay::http::{self, listener};
 use beacon_relay::intake::Intake;
@@ -212,7 +213,7 @@ async fn broken(seen: &mut Answered, document: &Value) {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let limits = Layers::default().plan().unwrap().server.connections;
     let router = http::admin(admin);
-    tasks.spawn(listener::serve(door, router, limits, stop.clone(), stop.clone()));
+    tasks.spawn(listener::serve(door, plain(router, limits), stop.clone(), stop.clone()));
     for path in ["/metrics", "/readyz", "/api/status"] {
         note(seen, document, path, "get", &get(listen, path).await);
     }
@@ -238,7 +239,7 @@ async fn overloaded(seen: &mut Answered, document: &Value) {
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let router = http::public(&sources, door, metrics);
     let connections = plan.server.connections;
-    tasks.spawn(listener::serve(listener, router, connections, stop.clone(), stop.clone()));
+    tasks.spawn(listener::serve(listener, plain(router, connections), stop.clone(), stop.clone()));
     for (path, target, body) in ASKED {
         let answer = RawClient::connect(listen).await.exchange(&post(target, "", body)).await;
         assert_eq!(answer.json()["code"], "overloaded");
@@ -251,6 +252,10 @@ async fn overloaded(seen: &mut Answered, document: &Value) {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+}
+
+fn plain(router: axum::Router, limits: listener::Limits) -> Serving {
+    Serving::new(Served { router, limits, tls: None })
 }
 
 async fn get(address: SocketAddr, path: &str) -> RawAnswer {

@@ -1,0 +1,90 @@
+//! Looks whether the certificate files changed, and puts what they hold in place.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::Relay;
+use super::reload::Running;
+use crate::http::served::Serving;
+use crate::http::tls::{Contents, Files, Opened, TlsFault};
+
+/// How often it is looked whether there are files by now, while there are none.
+const WITHOUT_FILES: Duration = Duration::from_secs(10);
+
+impl Relay {
+    pub(super) fn watch_certificates(&self) {
+        let watch = Watch {
+            running: Arc::clone(&self.running),
+            serving: self.serving.clone(),
+            refused: None,
+        };
+        let last = self.shutdown.last.clone();
+        self.rest.spawn(async move {
+            last.run_until_cancelled(watch.run()).await;
+        });
+    }
+}
+
+struct Watch {
+    running: Arc<std::sync::Mutex<Running>>,
+    serving: Serving,
+    /// What was told of files that could not be used, so that it is told once.
+    refused: Option<String>,
+}
+
+impl Watch {
+    async fn run(mut self) {
+        loop {
+            let files = self.files();
+            let wait = files.as_ref().map_or(WITHOUT_FILES, |files| files.look_every);
+            tokio::time::sleep(wait).await;
+            let Some(files) = files else { continue };
+            // A disk may be slow, and a file system far away.
+            let reading = tokio::task::spawn_blocking(move || (files.read(), files));
+            match reading.await {
+                Ok((Ok(contents), files)) => self.compare(files, contents),
+                Ok((Err(fault), _)) => self.refuse(&fault),
+                Err(_panicked) => {}
+            }
+        }
+    }
+
+    fn files(&self) -> Option<Files> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        running.tls.as_ref().map(|opened| opened.files.clone())
+    }
+
+    /// Puts `contents` in place when they are others than those in use. A renewal writes two files:
+    /// while only one is new they do not fit, and the next look finds both.
+    fn compare(&mut self, files: Files, contents: Contents) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = running.tls.as_ref().filter(|opened| opened.files == files);
+        // A reload came in between, and has its own.
+        let Some(in_use) = in_use else { return };
+        if in_use.contents == contents {
+            self.refused = None;
+            return;
+        }
+        match files.tls(&contents) {
+            Ok(tls) => {
+                running.tls = Some(Opened { files, contents, tls: tls.clone() });
+                self.serving.replace_tls(tls);
+                drop(running);
+                self.refused = None;
+                tracing::info!("certificates changed and are in use");
+            }
+            Err(fault) => {
+                drop(running);
+                self.refuse(&fault);
+            }
+        }
+    }
+
+    fn refuse(&mut self, fault: &TlsFault) {
+        let told = fault.to_string();
+        if self.refused.as_ref() != Some(&told) {
+            tracing::warn!(%fault, "certificates changed and cannot be used: the old ones stay");
+            self.refused = Some(told);
+        }
+    }
+}
