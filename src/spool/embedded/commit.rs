@@ -55,7 +55,7 @@ pub(super) enum Job {
         answer: oneshot::Sender<Result<Replayed, AppendError>>,
     },
     Find {
-        found: Option<Found>,
+        found: Result<Option<Found>, StoreFault>,
         answer: oneshot::Sender<Result<Option<Found>, StoreFault>>,
     },
     Drop {
@@ -425,7 +425,7 @@ fn carried(state: &mut State, log: LogKind, key: park::Key, written: &Written, r
 enum Answer {
     Append(oneshot::Sender<Result<Receipt, AppendError>>, Result<Receipt, AppendError>),
     Replay(oneshot::Sender<Result<Replayed, AppendError>>, Result<Replayed, AppendError>),
-    Find(oneshot::Sender<Result<Option<Found>, StoreFault>>, Option<Found>),
+    Find(oneshot::Sender<Result<Option<Found>, StoreFault>>, Result<Option<Found>, StoreFault>),
     Counted(oneshot::Sender<Result<usize, StoreFault>>, usize),
     Dropped(oneshot::Sender<Result<u64, StoreFault>>, u64),
     Settled { line: usize, answer: Settled, answered: Result<(), SettleError> },
@@ -436,7 +436,7 @@ impl Answer {
         match self {
             Self::Append(to, answer) => drop(to.send(answer)),
             Self::Replay(to, answer) => drop(to.send(answer)),
-            Self::Find(to, found) => drop(to.send(Ok(found))),
+            Self::Find(to, found) => drop(to.send(found)),
             Self::Counted(to, count) => drop(to.send(Ok(count))),
             Self::Dropped(to, dropped) => drop(to.send(Ok(dropped))),
             Self::Settled { answer, answered, line: _ } => drop(answer.send(answered)),

@@ -18,7 +18,7 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use bytes::Bytes;
 use self::delta::{Answers, EventKey, Taken, later};
 pub(super) use self::delta::{Ending, Ends};
 use self::layers::{Shared, Stop};
-use self::tables::Class;
+use self::tables::{Class, Tables};
 use super::record::Origin;
 use super::segment::SLOTS_MAX;
 use crate::clock::Timestamp;
@@ -52,6 +52,8 @@ struct Limits {
     delta_max: usize,
     /// Bytes of what requests were answered in one delta, beyond which it is written early.
     answers_bytes_max: usize,
+    /// Deltas written before they are synced, due or not: until then they stay in memory.
+    unsynced_max: usize,
     /// How often what was written is synced and `covered` moves.
     sync_every: Duration,
     /// Keys of all classes, beyond which the epoch that ends first is dropped: 3 GB of disk and
@@ -66,6 +68,7 @@ impl Default for Limits {
         Self {
             delta_max: 28_672,
             answers_bytes_max: 4 << 20,
+            unsynced_max: 2,
             sync_every: Duration::from_secs(1),
             keys_max: 32 << 20,
             stall_max: Duration::from_secs(60),
@@ -142,82 +145,30 @@ impl Keys {
         self.shared.covered.load(Ordering::Acquire)
     }
 
-    /// The event that has `key` inside `window` at `now`; none when every delivery of it ended
-    /// undelivered. It may have been taken with another window, which was the source's then.
-    pub(super) fn get(
+    /// The store, to be asked; none while it is shut.
+    pub(super) fn lookup(&self) -> Option<Lookup<'_>> {
+        Some(Lookup { shared: &self.shared, tables: self.shared.tables()? })
+    }
+
+    /// Tells whether the store is shut, for as long as anybody holds it.
+    pub(super) fn shut(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.shut)
+    }
+
+    /// Whether the disk is full for the keys, which a test decides.
+    #[cfg(test)]
+    pub(super) fn full_disk(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shared.full_disk)
+    }
+
+    #[cfg(test)]
+    fn get(
         &self,
         key: &DedupeKey,
         window: Duration,
         now: Timestamp,
     ) -> Result<Option<KeyEntry>, StoreFault> {
-        match self.taken(key, now)? {
-            Some(Taken { entry, .. }) if now.since(entry.id.at()) < window => {
-                let free = self.is_free(&(*key, entry.seq))?;
-                Ok((!free).then_some(entry))
-            }
-            Some(_) | None => Ok(None),
-        }
-    }
-
-    /// The latest entry of a key, its window aside.
-    fn taken(&self, key: &DedupeKey, now: Timestamp) -> Result<Option<Taken>, StoreFault> {
-        self.shared.now.store(now.as_millis(), Ordering::Relaxed);
-        // Memory before disk: what the thread moves in between is then seen twice, not never.
-        let in_memory = self.shared.layers()?.key(key);
-        let on_disk = self.shared.tables.find(key, now);
-        let on_disk = on_disk.map_err(|error| self.shared.fault("looking a key up", &error))?;
-        Ok(later(in_memory, on_disk))
-    }
-
-    /// The request that has `key` inside `window` at `now`, and what it was answered.
-    pub(super) fn answers(
-        &self,
-        key: &DedupeKey,
-        window: Duration,
-        now: Timestamp,
-    ) -> Result<Option<(KeyEntry, Bytes)>, StoreFault> {
-        let Some(taken) = self.taken(key, now)? else { return Ok(None) };
-        if now.since(taken.entry.id.at()) >= window {
-            return Ok(None);
-        }
-        let event = (*key, taken.entry.seq);
-        let in_memory = self.shared.layers()?.answers(&event);
-        let answers = match in_memory {
-            Some(bytes) => Some(bytes),
-            None => {
-                let row = self.shared.tables.answers(&event, &taken);
-                let row = row.map_err(|e| self.shared.fault("looking answers up", &e))?;
-                row.map(|row| Bytes::copy_from_slice(&row))
-            }
-        };
-        Ok(answers.map(|answers| (taken.entry, answers)))
-    }
-
-    /// Whether nothing of an event can arrive any more.
-    fn is_free(&self, event: &EventKey) -> Result<bool, StoreFault> {
-        Ok(self.end_state(event)?.is_free())
-    }
-
-    fn end_state(&self, event: &EventKey) -> Result<Ends, StoreFault> {
-        let changes = self.shared.layers()?.changes(event);
-        let state = self.shared.tables.end_state(event);
-        let state = state.map_err(|error| self.shared.fault("looking an end state up", &error))?;
-        Ok(changes.iter().flatten().fold(state, |state, change| change.apply(state)))
-    }
-
-    /// The event that took `key` last, inside the window it was taken with, and what became of it
-    /// besides having been delivered. Told also when the key is free again.
-    pub(super) fn fate(
-        &self,
-        key: &DedupeKey,
-        now: Timestamp,
-    ) -> Result<Option<(KeyEntry, Ends)>, StoreFault> {
-        match self.taken(key, now)? {
-            Some(Taken { class, entry }) if now < entry.id.at().after(span(class)) => {
-                Ok(Some((entry, self.end_state(&(*key, entry.seq))?)))
-            }
-            Some(_) | None => Ok(None),
-        }
+        self.lookup().expect("not shut").get(key, window, now)
     }
 
     /// Adds keys; with this call, everything of the log up to `log_seq` has been told. Waits only
@@ -292,6 +243,92 @@ impl Keys {
     }
 }
 
+/// The store, held open by whoever asks it.
+pub(super) struct Lookup<'a> {
+    shared: &'a Shared,
+    tables: Arc<Tables>,
+}
+
+impl Lookup<'_> {
+    /// The event that has `key` inside `window` at `now`; none when every delivery of it ended
+    /// undelivered. It may have been taken with another window, which was the source's then.
+    pub(super) fn get(
+        &self,
+        key: &DedupeKey,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<Option<KeyEntry>, StoreFault> {
+        match self.taken(key, now)? {
+            Some(Taken { entry, .. }) if now.since(entry.id.at()) < window => {
+                let free = self.is_free(&(*key, entry.seq))?;
+                Ok((!free).then_some(entry))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+
+    /// The latest entry of a key, its window aside.
+    fn taken(&self, key: &DedupeKey, now: Timestamp) -> Result<Option<Taken>, StoreFault> {
+        self.shared.now.store(now.as_millis(), Ordering::Relaxed);
+        // Memory before disk: what the thread moves in between is then seen twice, not never.
+        let in_memory = self.shared.layers()?.key(key);
+        let on_disk = self.tables.find(key, now);
+        let on_disk = on_disk.map_err(|error| self.shared.fault("looking a key up", &error))?;
+        Ok(later(in_memory, on_disk))
+    }
+
+    /// The request that has `key` inside `window` at `now`, and what it was answered.
+    pub(super) fn answers(
+        &self,
+        key: &DedupeKey,
+        window: Duration,
+        now: Timestamp,
+    ) -> Result<Option<(KeyEntry, Bytes)>, StoreFault> {
+        let Some(taken) = self.taken(key, now)? else { return Ok(None) };
+        if now.since(taken.entry.id.at()) >= window {
+            return Ok(None);
+        }
+        let event = (*key, taken.entry.seq);
+        let in_memory = self.shared.layers()?.answers(&event);
+        let answers = match in_memory {
+            Some(bytes) => Some(bytes),
+            None => {
+                let row = self.tables.answers(&event, &taken);
+                let row = row.map_err(|e| self.shared.fault("looking answers up", &e))?;
+                row.map(|row| Bytes::copy_from_slice(&row))
+            }
+        };
+        Ok(answers.map(|answers| (taken.entry, answers)))
+    }
+
+    /// Whether nothing of an event can arrive any more.
+    fn is_free(&self, event: &EventKey) -> Result<bool, StoreFault> {
+        Ok(self.end_state(event)?.is_free())
+    }
+
+    fn end_state(&self, event: &EventKey) -> Result<Ends, StoreFault> {
+        let changes = self.shared.layers()?.changes(event);
+        let state = self.tables.end_state(event);
+        let state = state.map_err(|error| self.shared.fault("looking an end state up", &error))?;
+        Ok(changes.iter().flatten().fold(state, |state, change| change.apply(state)))
+    }
+
+    /// The event that took `key` last, inside the window it was taken with, and what became of it
+    /// besides having been delivered. Told also when the key is free again.
+    pub(super) fn fate(
+        &self,
+        key: &DedupeKey,
+        now: Timestamp,
+    ) -> Result<Option<(KeyEntry, Ends)>, StoreFault> {
+        match self.taken(key, now)? {
+            Some(Taken { class, entry }) if now < entry.id.at().after(span(class)) => {
+                Ok(Some((entry, self.end_state(&(*key, entry.seq))?)))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+}
+
 impl Drop for Keys {
     fn drop(&mut self) {
         self.stop(Stop::Now);
@@ -308,9 +345,11 @@ pub(super) fn count_rows(dir: &Path) -> Result<u64, String> {
         let mut rows = 0;
         for (_, _, table) in tables.all() {
             for row in table.rows.iter() {
-                let (key, entry) = row.into_inner()?;
-                tables::decode_key(&key)?;
-                tables::decode(&entry)?;
+                let (key, row) = row.into_inner()?;
+                // Any other row is what a request was answered.
+                if tables::decode_key(&key)?.is_some() {
+                    tables::decode(&row)?;
+                }
                 rows += 1;
             }
         }

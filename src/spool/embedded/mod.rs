@@ -41,6 +41,7 @@ mod upkeep;
 mod walk;
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -145,6 +146,10 @@ struct Shared {
     state: Mutex<State>,
     inbox: Inbox,
     shelves: Shelves,
+    /// Whether the dedupe keys cannot be written: what has a key is refused.
+    keys_shut: Arc<AtomicBool>,
+    #[cfg(test)]
+    keys_full_disk: Arc<AtomicBool>,
     /// Wakes the thread that writes acknowledgements.
     bell: Bell,
     /// Wakes the thread that keeps the store in its bounds.
@@ -326,7 +331,7 @@ impl Embedded {
             limit_bytes: self.shared.pool.max_bytes,
             flow: state.flow,
             damaged_records: state.damaged,
-            full: self.shared.pool.is_full(),
+            full: self.shared.pool.is_full() || self.shared.keys_shut.load(Ordering::Acquire),
             dead_bytes: retention::bytes_of(&state),
             dead_limit_bytes: self.shared.settings.dead_limit(),
         })

@@ -77,6 +77,9 @@ pub(super) fn open(
         disk,
         pool,
         shelves,
+        keys_shut: keys.shut(),
+        #[cfg(test)]
+        keys_full_disk: keys.full_disk(),
         state: Mutex::new(state),
         bell: Bell::default(),
         tend: Bell::default(),

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::answers;
 use super::super::carry::Carried;
 use super::super::inbox::{Command, Letter};
-use super::super::keys::{KeyEntry, Keys};
+use super::super::keys::{KeyEntry, Keys, Lookup};
 use super::super::log::{Draft, Written};
 use super::super::record::{Form, Prior, Record};
 use super::super::segment::SLOTS_MAX;
@@ -37,6 +37,8 @@ pub(in super::super) enum Plan {
     Known(Vec<Appended>),
     /// Likewise, of the draft of an earlier request of this commit, which may yet find no room.
     Repeat(usize),
+    /// Not at all: whether its keys are taken cannot be said now.
+    NoRoom,
     /// Its key is another request's: one of this commit, or one before.
     Reused { is_fresh: bool },
 }
@@ -44,7 +46,8 @@ pub(in super::super) enum Plan {
 /// Drafts one commit.
 pub(super) struct Drafter<'a> {
     shared: &'a Shared,
-    keys: &'a Keys,
+    /// None while the keys are shut.
+    lookup: Option<Lookup<'a>>,
     work: &'a mut Work,
     now: Timestamp,
     /// Keys that this commit takes.
@@ -62,7 +65,7 @@ impl<'a> Drafter<'a> {
         Self {
             now: shared.clock.now(),
             shared,
-            keys,
+            lookup: keys.lookup(),
             work,
             fresh: HashMap::new(),
             requests: HashMap::new(),
@@ -143,6 +146,13 @@ impl<'a> Drafter<'a> {
                 let draft = self.add(LogKind::Dead, record, vec![line]);
                 Job::Bury { token, line, draft, answer }
             }
+            Command::Replay { answer, .. } if self.lookup.is_none() => {
+                let (used_bytes, limit_bytes) =
+                    (self.shared.pool.used(), self.shared.pool.max_bytes);
+                // Whoever went away does not need the answer.
+                drop(answer.send(Err(AppendError::Full { used_bytes, limit_bytes })));
+                return Ok(());
+            }
             Command::Replay { letters, answer } => {
                 // The job comes first, so that a fault below answers it.
                 let (drafts, rest) = (Vec::new(), Replayed::default());
@@ -162,8 +172,11 @@ impl<'a> Drafter<'a> {
             }
             Command::Find { key, answer } => {
                 // The job comes first, so that a fault below answers it.
-                self.work.jobs.push(Job::Find { found: None, answer });
-                let of = find::find(self.shared, self.keys, &key, self.now)?;
+                self.work.jobs.push(Job::Find { found: Ok(None), answer });
+                let of = match &self.lookup {
+                    Some(lookup) => Ok(find::find(self.shared, lookup, &key, self.now)?),
+                    None => Err(find::shut()),
+                };
                 if let Some(Job::Find { found, .. }) = self.work.jobs.last_mut() {
                     *found = of;
                 }
@@ -189,6 +202,11 @@ impl<'a> Drafter<'a> {
 
     /// Judges a batch: by its request's key if that is known, by its events otherwise.
     fn plan(&mut self, batch: Batch, lines: Vec<Vec<usize>>) -> Result<Plan, StoreFault> {
+        let is_keyed =
+            batch.request.is_some() || batch.events.iter().any(|new| new.dedupe.is_some());
+        if is_keyed && self.lookup.is_none() {
+            return Ok(Plan::NoRoom);
+        }
         if let Some(request) = &batch.request
             && let Some(known) = self.known(request)?
         {
@@ -222,10 +240,9 @@ impl<'a> Drafter<'a> {
                 Plan::Reused { is_fresh: true }
             }));
         }
-        let Some((entry, bytes)) = self.keys.answers(&request.key, request.window, self.now)?
-        else {
-            return Ok(None);
-        };
+        let Some(lookup) = &self.lookup else { return Ok(None) };
+        let answers = lookup.answers(&request.key, request.window, self.now)?;
+        let Some((entry, bytes)) = answers else { return Ok(None) };
         let Some(answers) = answers::decode(&bytes) else { return Ok(None) };
         // Its events stand right before its record. With one of them lost, what was answered holds
         // no more: the request is judged anew, and those that are there are duplicates.
@@ -245,7 +262,7 @@ impl<'a> Drafter<'a> {
             if let Some((of, fingerprint)) = self.fresh_with(dedupe) {
                 return Ok(Judged::Repeat(Appended::Duplicate { of, fingerprint }));
             }
-            if let Some(entry) = self.keys.get(&dedupe.key, dedupe.window, self.now)?
+            if let Some(entry) = self.taken(dedupe)?
                 && !lock(&self.shared.state).is_lost(entry.seq)
             {
                 let KeyEntry { id: of, fingerprint, .. } = entry;
@@ -255,6 +272,15 @@ impl<'a> Drafter<'a> {
             self.fresh.insert(dedupe.key, first);
         }
         Ok(Judged::New(self.add(LogKind::Accepted, Record::of(new), lines)))
+    }
+
+    /// The event that had the key before this commit. What has a key is not drafted without it
+    /// being looked up: see [`Drafter::plan`].
+    fn taken(&self, dedupe: &Dedupe) -> Result<Option<KeyEntry>, StoreFault> {
+        match &self.lookup {
+            Some(lookup) => lookup.get(&dedupe.key, dedupe.window, self.now),
+            None => Ok(None),
+        }
     }
 
     /// The event of this commit that has the key, if its window is not over already.
@@ -272,7 +298,7 @@ impl<'a> Drafter<'a> {
             return Ok(Replay::Gone);
         }
         if let (Some(dedupe), Some(origin)) = (&letter.record.dedupe, letter.record.origin) {
-            let key = self.keys.get(&dedupe.key, dedupe.window, self.now)?;
+            let key = self.taken(dedupe)?;
             let taken = key.is_some_and(|entry| {
                 entry.seq != origin.seq && !lock(&self.shared.state).is_lost(entry.seq)
             });
@@ -369,7 +395,7 @@ pub(super) fn receipt(
         Plan::Reused { is_fresh } if stored || !is_fresh => {
             return Some(Err(AppendError::KeyReused));
         }
-        Plan::Reused { .. } => return None,
+        Plan::Reused { .. } | Plan::NoRoom => return None,
     };
     Some(Ok(Receipt { appended, repeated }))
 }

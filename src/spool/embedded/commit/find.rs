@@ -3,15 +3,23 @@
 //! Asked on the committing thread, by which alone deliveries move on, so that none is met between
 //! two places: what it sees is the state between two commits.
 
-use super::super::keys::{Ending, Keys};
+use super::super::keys::{Ending, Lookup};
 use super::super::{Shared, lock};
 use crate::clock::Timestamp;
 use crate::event::DedupeKey;
 use crate::spool::{EndState, Found, StoreFault};
 
+/// Told to whoever asks while the keys are shut; the store goes on.
+pub(super) fn shut() -> StoreFault {
+    StoreFault {
+        doing: "finding an event".to_owned(),
+        cause: "dedupe keys have no room, or their disk fails".to_owned(),
+    }
+}
+
 pub(super) fn find(
     shared: &Shared,
-    keys: &Keys,
+    keys: &Lookup<'_>,
     key: &DedupeKey,
     now: Timestamp,
 ) -> Result<Option<Found>, StoreFault> {

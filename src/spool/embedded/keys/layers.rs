@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::delta::{Delta, EndChange, EventKey, Taken, later};
 use super::opening::{Opened, is_damage, mark_damaged};
@@ -13,6 +13,9 @@ use super::{Bytes, Limits};
 use crate::clock::Timestamp;
 use crate::event::DedupeKey;
 use crate::spool::StoreFault;
+
+/// Deltas' worth of entries that may wait while the store is shut. Only ends of deliveries come then.
+const SHUT_DELTAS_MAX: usize = 16;
 
 /// How the threads end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,10 +86,17 @@ pub(super) struct Shared {
     /// The time that a caller told last; the threads have no clock.
     pub(super) now: AtomicU64,
     ending: AtomicBool,
-    pub(super) tables: Tables,
+    /// Taken out while the store is shut.
+    tables: RwLock<Option<Arc<Tables>>>,
+    /// Whether the store cannot be written, or opened, at the moment.
+    pub(super) shut: Arc<AtomicBool>,
     pub(super) limits: Limits,
+    pub(super) dir: PathBuf,
     /// Left behind when the store turns out damaged, for the next open.
-    marker: PathBuf,
+    pub(super) marker: PathBuf,
+    /// Makes every write fail as a full disk does.
+    #[cfg(test)]
+    pub(super) full_disk: Arc<AtomicBool>,
 }
 
 impl Shared {
@@ -105,10 +115,46 @@ impl Shared {
             covered: AtomicU64::new(covered),
             now: AtomicU64::new(now.as_millis()),
             ending: AtomicBool::new(false),
-            tables: opened.tables,
+            tables: RwLock::new(Some(Arc::new(opened.tables))),
+            shut: Arc::default(),
             limits,
+            dir: opened.dir,
             marker: opened.marker,
+            #[cfg(test)]
+            full_disk: Arc::default(),
         }
+    }
+
+    /// The tables, unless the store is shut.
+    pub(super) fn tables(&self) -> Option<Arc<Tables>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    /// Takes the tables from whoever asks next.
+    pub(super) fn shut(&self) -> Option<Arc<Tables>> {
+        self.shut.store(true, Ordering::Release);
+        let tables = self.tables.write().unwrap_or_else(PoisonError::into_inner).take();
+        // Whoever waits for room in a delta waits in vain.
+        self.progress.notify_all();
+        tables
+    }
+
+    /// Hands tables out again.
+    pub(super) fn reopen(&self, tables: Tables) {
+        let tables = Some(Arc::new(tables));
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        self.shut.store(false, Ordering::Release);
+    }
+
+    /// Lets time pass while the store is shut; says whether it is to be closed.
+    pub(super) fn rest(&self, at_most: Duration) -> Option<Stop> {
+        let layers = self.lock();
+        let waited = self.work.wait_timeout_while(layers, at_most, |layers| layers.stop.is_none());
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
     }
 
     /// Whatever panicked while it held the layers has made a fault of it, which is looked for.
@@ -134,6 +180,9 @@ impl Shared {
                 layers.seal();
                 self.work.notify_one();
                 continue;
+            }
+            if self.is_shut() && layers.active.len() < SHUT_DELTAS_MAX * self.limits.delta_max {
+                break;
             }
             let left = patience.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -200,6 +249,21 @@ impl Shared {
         self.work.notify_all();
     }
 
+    /// Where a test lets the disk be full.
+    #[cfg(test)]
+    pub(super) fn meet(&self) -> fjall::Result<()> {
+        if self.full_disk.load(Ordering::Relaxed) {
+            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        }
+        Ok(())
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unnecessary_wraps, clippy::unused_self, reason = "tests make it fail")]
+    pub(super) const fn meet(&self) -> fjall::Result<()> {
+        Ok(())
+    }
+
     /// Whether the threads are to end.
     pub(super) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
@@ -217,7 +281,7 @@ impl Shared {
     /// aside; without the note it would open, since tables are read only when asked, and fail again.
     pub(super) fn fault(&self, doing: &str, error: &fjall::Error) -> StoreFault {
         if is_damage(error) {
-            mark_damaged(&self.marker, error);
+            mark_damaged(&self.marker, &error.to_string());
         }
         StoreFault { doing: doing.to_owned(), cause: error.to_string() }
     }

@@ -25,6 +25,7 @@ pub(super) struct Opened {
     pub(super) tables: Tables,
     pub(super) covered: u64,
     pub(super) noted: Option<Timestamp>,
+    pub(super) dir: PathBuf,
     pub(super) marker: PathBuf,
     /// What was there before was set aside.
     pub(super) begun_anew: bool,
@@ -102,20 +103,21 @@ impl Unfinished {
     }
 }
 
-enum Refusal {
+pub(super) enum Refusal {
     /// The bytes are wrong: another try would meet them again.
     Damaged(String),
     /// Another try may do better.
     Fault(String),
 }
 
-fn attempt(dir: &Path, marker: &Path) -> Result<Opened, Refusal> {
+pub(super) fn attempt(dir: &Path, marker: &Path) -> Result<Opened, Refusal> {
     let read = || {
         let tables = Tables::open(dir)?;
         let covered = tables.note(COVERED)?;
         let noted = tables.note(NOTED)?;
         let noted = (noted > 0).then(|| Timestamp::from_millis(noted));
-        Ok(Opened { tables, covered, noted, marker: marker.to_owned(), begun_anew: false })
+        let (dir, marker) = (dir.to_owned(), marker.to_owned());
+        Ok(Opened { tables, covered, noted, dir, marker, begun_anew: false })
     };
     // The store's own recovery expects some rows to be there, and panics where they are not.
     match catch_unwind(AssertUnwindSafe(read)) {
@@ -156,6 +158,15 @@ pub(super) fn is_damage(error: &fjall::Error) -> bool {
     }
 }
 
+/// Whether the store may be opened again and written when the machine has recovered.
+pub(super) fn is_passing(error: &fjall::Error) -> bool {
+    if let fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) = error {
+        return !is_damaged_input(error);
+    }
+    // What poisoned a store, at an earlier call or in a thread of its own, it does not tell.
+    matches!(error, fjall::Error::Poisoned)
+}
+
 /// Whether the store lacks the file by which it is known: it is then taken for a new one, and the
 /// files of the old one are in its way.
 fn is_headless(dir: &Path, error: &fjall::Error) -> bool {
@@ -170,9 +181,9 @@ fn is_damaged_input(error: &io::Error) -> bool {
 }
 
 /// Leaves word for the next open.
-pub(super) fn mark_damaged(marker: &Path, cause: &fjall::Error) {
-    tracing::error!(error = %cause, "dedupe keys are damaged; the next start sets them aside");
-    let written = fs::write(marker, cause.to_string()).and_then(|()| sync_parent(marker));
+pub(super) fn mark_damaged(marker: &Path, cause: &str) {
+    tracing::error!(error = cause, "dedupe keys are damaged; the next start sets them aside");
+    let written = fs::write(marker, cause).and_then(|()| sync_parent(marker));
     if let Err(error) = written {
         tracing::error!(%error, "and that could not be noted");
     }

@@ -3,6 +3,7 @@
 mod bounds;
 mod damage;
 mod model;
+mod shut;
 
 use std::path::PathBuf;
 
@@ -18,13 +19,14 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const BRISK: Limits = Limits {
     delta_max: 64,
     answers_bytes_max: 1 << 10,
+    unsynced_max: 2,
     sync_every: Duration::from_millis(1),
     keys_max: 1 << 20,
     stall_max: Duration::from_secs(10),
 };
 
 /// Nothing is synced or covered but at a close.
-const LAZY: Limits = Limits { sync_every: DAY, ..BRISK };
+const LAZY: Limits = Limits { sync_every: DAY, unsynced_max: usize::MAX, ..BRISK };
 
 /// A directory that outlives the index in it.
 struct Home {
@@ -141,7 +143,13 @@ fn an_epoch_is_dropped_whole_when_its_last_key_is_past() {
     keys.put(&[(key(3), DAY, entry(3, START))], 3).unwrap();
     settle(&keys, 3);
     let tables = |keys: &Keys| {
-        keys.shared.tables.all().into_iter().map(|(window, ..)| window).collect::<Vec<_>>()
+        keys.shared
+            .tables()
+            .unwrap()
+            .all()
+            .into_iter()
+            .map(|(window, ..)| window)
+            .collect::<Vec<_>>()
     };
     assert_eq!(tables(&keys), [3_600_000, 3_600_000, 86_400_000]);
     let past = tables::end_of(3_600_000, tables::epoch_of(3_600_000, START));
@@ -182,7 +190,7 @@ fn a_clock_that_leaps_ahead_drops_nothing_until_it_has_gone_on() {
     settle(&keys, 7);
     assert_eq!(seq_of(&keys, 1, HOUR, leapt.after(DAY)), None);
     settle(&keys, 9);
-    assert_eq!(keys.shared.tables.all().len(), 0);
+    assert_eq!(keys.shared.tables().unwrap().all().len(), 0);
 }
 
 #[test]
@@ -309,10 +317,10 @@ fn end_states_are_swept_when_their_keys_are_past() {
         keys.end(&key(seq), slot(seq, 0, 1), Ending::Dead, START).unwrap();
     }
     settle(&keys, 300);
-    assert_eq!(keys.shared.tables.ended.len().unwrap(), 299);
+    assert_eq!(keys.shared.tables().unwrap().ended.len().unwrap(), 299);
     keys.revive(&key(1), slot(1, 0, 0), 1_000).unwrap();
     settle(&keys, 302);
-    assert_eq!(keys.shared.tables.ended.len().unwrap(), 299, "it may still end");
+    assert_eq!(keys.shared.tables().unwrap().ended.len().unwrap(), 299, "it may still end");
     let later = START.after(HOUR);
     keys.put(&[(key(900), HOUR, entry(900, later))], 900).unwrap();
     assert_eq!(seq_of(&keys, 900, HOUR, later), Some(900));
@@ -321,6 +329,6 @@ fn end_states_are_swept_when_their_keys_are_past() {
     let past = START.after(HOUR + HOUR / 2);
     assert_eq!(seq_of(&keys, 1, HOUR, past), None);
     settle(&keys, 903);
-    assert_eq!(keys.shared.tables.ended.len().unwrap(), 1);
+    assert_eq!(keys.shared.tables().unwrap().ended.len().unwrap(), 1);
     assert_eq!(seq_of(&keys, 900, HOUR, past), None, "its end state is kept");
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -11,7 +12,7 @@ use super::super::files::rigged::{Call, Failure, Rigged};
 use super::super::files::{Disk, WriteError};
 use super::super::pool::{Pool, Purpose};
 use super::stage::{HOUR, Stage, refusal, said, to};
-use crate::spool::{AppendError, Cause, SettleError, Settlement, Spool, Want};
+use crate::spool::{AppendError, Appended, Cause, EndState, SettleError, Settlement, Spool, Want};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -246,5 +247,64 @@ fn too_little_room_on_the_file_system_is_said_once_with_its_need() {
     assert_eq!(said.lines().count(), 2, "once each time it comes: {said}");
     for line in said.lines() {
         assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_under_the_keys_refuses_what_has_a_key_and_nothing_else() {
+    let mut stage = Stage::new();
+    stage.store((1..4).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    let full = Arc::clone(&stage.spool().shared.keys_full_disk);
+    let key = |key: u64| stage.keyed(key, &["a"]).dedupe.unwrap().key;
+    let (first, last) = (key(1), key(3));
+    full.store(true, Ordering::Relaxed);
+    // The keys are synced each second, and meet the full disk then.
+    let mut more = 10;
+    timeout(PATIENCE, async {
+        while stage.try_append(vec![stage.keyed(more, &["b"])]).await.is_ok() {
+            more += 1;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .expect("it is refused");
+    let refused = stage.try_append(vec![stage.keyed(1, &["a"])]).await;
+    assert!(matches!(refused, Err(AppendError::Full { .. })), "{refused:?}");
+    assert!(stage.stats().await.full);
+    assert!(stage.spool().find(first).await.is_err());
+    // What has no key is taken, and everything is delivered or given up as ever.
+    stage.store(vec![stage.event(b"no key", &["a"])]).await;
+    let mut leases = Vec::new();
+    while leases.len() < 4 {
+        let more = stage.lease("a", 4).await;
+        assert!(!more.is_empty(), "{} of 4 came", leases.len());
+        leases.extend(more);
+    }
+    let third = 3_u64.to_le_bytes();
+    let third = leases.iter().position(|lease| *lease.event.body.bytes() == third[..]);
+    let dead = leases.remove(third.unwrap());
+    stage.settle(dead, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+    for lease in leases {
+        stage.settle(lease, Settlement::Delivered).await;
+    }
+    let letter = stage.letters().await[0].id;
+    let replayed = stage.spool().replay(&[letter]).await;
+    assert!(matches!(replayed, Err(AppendError::Full { .. })), "{replayed:?}");
+    full.store(false, Ordering::Relaxed);
+    let open = async {
+        while stage.spool().find(first).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, open).await.expect("it goes on without a restart");
+    assert!(!stage.stats().await.full);
+    for round in 0..2 {
+        let again = (10..more).chain([1, 2]).map(|key| stage.keyed(key, &["b"])).collect();
+        let answers = stage.try_append(again).await.unwrap();
+        let is_known = |answer: &Appended| matches!(answer, Appended::Duplicate { .. });
+        assert!(answers.iter().all(is_known), "round {round}: {answers:?}");
+        let found = stage.spool().find(last).await.unwrap().unwrap();
+        assert_eq!(found.state, EndState::Dead, "round {round}");
+        stage.close_and_reopen().await;
     }
 }

@@ -26,7 +26,7 @@ fn a_filter_is_rebuilt_at_the_start_and_grows_with_its_table() {
     put_all(&keys, 0..50_000, HOUR);
     settle(&keys, 50_000);
     let strangers = |keys: &Keys| {
-        let (.., table) = keys.shared.tables.all().remove(0);
+        let (.., table) = keys.shared.tables().unwrap().all().remove(0);
         assert!((0..50_000).all(|number| table.perhaps(&key(number))));
         (1_000_000..1_010_000).filter(|number| table.perhaps(&key(*number))).count()
     };

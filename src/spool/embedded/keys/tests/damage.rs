@@ -16,7 +16,7 @@ fn stored() -> (Home, Snapshot) {
     let keys = home.open(BRISK, START);
     put_all(&keys, 1..200, HOUR);
     keys.shared.wait_covered(199);
-    for (.., table) in keys.shared.tables.all() {
+    for (.., table) in keys.shared.tables().unwrap().all() {
         table.rows.rotate_memtable_and_wait().unwrap();
     }
     put_all(&keys, 200..KEYS, HOUR);
