@@ -29,7 +29,7 @@ use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::Source;
 use crate::source::keep::Keep;
-use crate::spool::embedded::{self, Embedded};
+use crate::spool::embedded::{self, Embedded, KeyMissing};
 use crate::spool::{Spool, StoreFault};
 
 pub use reload::Reloaded;
@@ -72,6 +72,9 @@ pub enum StartError {
         #[source]
         cause: std::io::Error,
     },
+    /// The spool was encrypted with a key that is not configured.
+    #[error("refused: the spool cannot be read")]
+    Key(#[from] KeyMissing),
     /// The spool cannot be opened.
     #[error("cannot open the spool")]
     Spool(#[from] StoreFault),
@@ -86,6 +89,7 @@ impl Relay {
     /// # Errors
     /// [`StartError`]; nothing is left running.
     pub async fn start(plan: Plan, clock: Clock) -> Result<Self, StartError> {
+        embedded::check_keys(&plan.spool.path, &plan.spool.keys)?;
         let door = bind(plan.server.listen, "server.listen").await?;
         let admin_door = bind(plan.admin.listen, "admin.listen").await?;
         let listen = address(&door, plan.server.listen);
@@ -108,6 +112,7 @@ impl Relay {
         settings.max_bytes = plan.spool.max_bytes;
         settings.dead_max_bytes = plan.spool.dead_max_bytes;
         settings.dead_max_age = plan.spool.dead_max_age;
+        settings.keys = plan.spool.keys.clone();
         settings.lease_for = attempt_max.unwrap_or_default() + SETTLE_MARGIN;
         let observed = Arc::clone(&metrics);
         settings.observer = embedded::Observer::new(move |took, records| {

@@ -63,6 +63,10 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
             show_bytes(plan.spool.dead_max_bytes.min(plan.spool.max_bytes / 4)),
             show_span(plan.spool.dead_max_age)
         ),
+        format!(
+            "         bodies are {} on disk",
+            if plan.spool.keys.is_active() { "encrypted" } else { "not encrypted" }
+        ),
     ];
     lines.extend(directory.iter().map(|line| format!("         {line}")));
     lines.extend([String::new(), "clients".to_owned()]);

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::StartError;
 use crate::config::Layers;
 use crate::config::fault::Faults;
 
@@ -93,7 +94,9 @@ pub fn run() -> ExitCode {
                 // Where nobody can be told, the exit code must do.
                 let _untold = writeln!(std::io::stderr(), "{cause}");
             }
-            ExitCode::from(if error.is::<Faults>() || error.is::<Refused>() { 2 } else { 1 })
+            let no_key = matches!(error.downcast_ref(), Some(StartError::Key(_)));
+            let refused = no_key || error.is::<Faults>() || error.is::<Refused>();
+            ExitCode::from(if refused { 2 } else { 1 })
         }
     }
 }

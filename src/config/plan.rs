@@ -18,6 +18,7 @@ use crate::event::{DestinationName, SourceName};
 use crate::http::admin::Token;
 use crate::origin::Origins;
 use crate::source::keep::Keep;
+use crate::spool::embedded::Keyring;
 use crate::{forward, http, log, source};
 
 /// What will run.
@@ -90,6 +91,8 @@ pub struct Spool {
     pub dead_max_bytes: u64,
     /// How long a dead letter is kept.
     pub dead_max_age: Duration,
+    /// What bodies are encrypted with on disk; plain without keys.
+    pub keys: Keyring,
 }
 
 /// The least that holds two segments of a useful size.
@@ -109,7 +112,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let has_clients = !reader.tables("client").is_empty();
     let server = reader.table("server").and_then(|reader| server(reader, has_clients));
     let admin = reader.table("admin").and_then(|reader| admin(reader, outside));
-    let spool = reader.table("spool").and_then(spool);
+    let spool = reader.table("spool").and_then(|reader| spool(reader, outside));
     let log = reader.table("log").and_then(log_settings);
     if let (Some((server, _)), Some(admin)) = (&server, &admin)
         && server.listen == admin.listen
@@ -214,7 +217,7 @@ fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {
     Some(Admin { listen: listen?, token: token.map(|token| Token::new(&token)) })
 }
 
-fn spool(reader: Reader<'_>) -> Option<Spool> {
+fn spool(reader: Reader<'_>, outside: &dyn Outside) -> Option<Spool> {
     reader.choice("engine", &[("embedded", ())]);
     let path = reader.text("path").map(PathBuf::from);
     let max_bytes = reader.bytes("max_bytes");
@@ -229,13 +232,36 @@ fn spool(reader: Reader<'_>) -> Option<Spool> {
     if dead_max_age.is_some_and(|age| age.is_zero()) {
         reader.fault("dead_max_age", "is no time: no letter could be read", r#"write "30 d""#);
     }
+    let keys = keyring(&reader, outside);
     reader.finish();
     Some(Spool {
         path: path?,
         max_bytes: max_bytes?,
         dead_max_bytes: dead_max_bytes?,
         dead_max_age: dead_max_age?,
+        keys: keys?,
     })
+}
+
+/// The keys of the spool: none is fine, one that is none is not.
+fn keyring(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Keyring> {
+    let (variable, file) = ("encryption_key_env", "encryption_key_file");
+    let asked = [variable, file].into_iter().find(|key| reader.text(key).is_some());
+    let secret = secret::read(reader, outside, variable, file);
+    match (asked, secret) {
+        (None, _) => Some(Keyring::default()),
+        // What is wrong was said where it was read.
+        (Some(_), None) => None,
+        (Some(key), Some(secret)) => match Keyring::parse(&secret) {
+            Ok(keys) => Some(keys),
+            Err(fault) => {
+                let remedy = "write 32 random bytes, as `openssl rand -hex 32` prints them; to \
+                              change the key put the new one before the old one";
+                reader.fault(key, fault.to_string(), remedy);
+                None
+            }
+        },
+    }
 }
 
 fn log_settings(reader: Reader<'_>) -> Option<log::Settings> {

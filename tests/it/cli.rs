@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{FakeUpstream, TestRelay};
+use crate::support::{FakeUpstream, ORDER, TestRelay};
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
@@ -103,4 +103,36 @@ async fn health_tells_ready_from_not() {
     let gone = run(&["health", "--url", &url], &[]);
     assert_eq!(gone.status.code(), Some(1));
     assert!(text(&gone.stderr).contains("does not answer"));
+}
+
+#[tokio::test]
+async fn an_encrypted_spool_without_its_key_is_refused_like_a_bad_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("key");
+    std::fs::write(&key, "5a".repeat(32)).unwrap();
+    let upstream = FakeUpstream::start().await;
+    let config = format!("[spool]\nencryption_key_file = {:?}", key.display().to_string());
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
+    // What a backup without the key would be.
+    let copy = dir.path().join("copy/log");
+    std::fs::create_dir_all(&copy).unwrap();
+    for entry in std::fs::read_dir(relay.data_dir().join("log")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "seg") {
+            let bytes = std::fs::read(&path).unwrap();
+            let name: &[u8] = b"/v1/beacon/conversion";
+            assert!(!bytes.windows(name.len()).any(|of| of == name), "it is not encrypted");
+            std::fs::write(copy.join(path.file_name().unwrap()), bytes).unwrap();
+        }
+    }
+    relay.settled().await;
+    relay.finish().await;
+    let data = dir.path().join("copy").display().to_string();
+    let listen = ["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"];
+    let refused = run(&[&["serve", "--data-dir", &data][..], &listen].concat(), &[]);
+    let error = text(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(2), "{error}");
+    assert!(error.contains("spool.encryption_key_env"), "{error}");
+    assert!(!std::path::Path::new(&data).join("LOCK").exists(), "something was touched");
 }

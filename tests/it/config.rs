@@ -514,3 +514,21 @@ fn a_schema_that_lets_plain_identity_pass_is_warned_of() {
     }
     assert!(own("pii = false").contains("last_name, and they would be stored and sent"));
 }
+
+#[test]
+fn a_key_of_the_spool_comes_from_outside_and_is_never_quoted() {
+    let file = "[spool]\nencryption_key_env = \"SPOOL_KEY\"";
+    let key = "ab".repeat(32);
+    let keyed = plan(file, &[("SPOOL_KEY", key.as_str())]).unwrap();
+    assert!(keyed.spool.keys.is_active());
+    assert!(!format!("{keyed:?}").contains("abab"));
+    assert!(!plan("", &[]).unwrap().spool.keys.is_active());
+    let short = plan(file, &[("SPOOL_KEY", &key[1..])]).unwrap_err();
+    assert!(short.contains("spool.encryption_key_env holds what is no key of 32 bytes"), "{short}");
+    assert!(short.contains("openssl rand -hex 32") && !short.contains("abab"), "{short}");
+    let twice = format!("{key} {key}");
+    let twice = plan(file, &[("SPOOL_KEY", twice.as_str())]).unwrap_err();
+    assert!(twice.contains("holds the same key twice"), "{twice}");
+    let unset = plan(file, &[]).unwrap_err();
+    assert!(unset.contains("names the variable SPOOL_KEY, which is not set"), "{unset}");
+}

@@ -87,10 +87,10 @@ impl Export {
     fn read(&self, bar: &Bar, visit: &mut dyn FnMut(Kept) -> bool) -> anyhow::Result<Survey> {
         let mut tell = |done, total| bar.tell(done, total);
         if self.salvage {
-            let look = Look::at_any(&self.place.find()?)?;
+            let look = Look::at_any(&self.place.find()?)?.with_keys(self.place.keys()?);
             return Ok(look.salvage(&mut tell, visit)?);
         }
-        Ok(self.place.look()?.kept(&mut tell, visit)?)
+        Ok(self.place.look_inside()?.kept(&mut tell, visit)?)
     }
 
     fn line(&self, kept: &Kept) -> Line {

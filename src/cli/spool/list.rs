@@ -78,7 +78,7 @@ impl Filter {
 
 impl List {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let look = self.place.look()?;
+        let look = self.place.look_inside()?;
         let limit = self.limit.unwrap_or(if self.json { usize::MAX } else { SHOWN });
         let bar = Bar::new("reading");
         let (mut shown, mut more) = (0_usize, false);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::ConfigFile;
 use crate::spool::embedded::tools::{Finding, Look, Survey};
+use crate::spool::embedded::{Keyring, check_keys};
 
 /// Looks into a data directory that no process holds, and mends it.
 #[derive(Debug, Args)]
@@ -73,6 +74,21 @@ impl Place {
 
     fn look(&self) -> anyhow::Result<Look> {
         Ok(Look::at(&self.find()?)?)
+    }
+
+    /// The keys of the configuration, for what is encrypted.
+    fn keys(&self) -> anyhow::Result<Keyring> {
+        if self.data_dir.is_some() && self.file.config.is_none() {
+            return Ok(Keyring::default());
+        }
+        Ok(self.file.layers().plan()?.spool.keys)
+    }
+
+    /// For whoever shows what the records say: without a key that would be nothing.
+    fn look_inside(&self) -> anyhow::Result<Look> {
+        let (look, keys) = (self.look()?, self.keys()?);
+        check_keys(&self.find()?, &keys)?;
+        Ok(look.with_keys(keys))
     }
 }
 

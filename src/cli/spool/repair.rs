@@ -29,7 +29,8 @@ pub(super) struct Repair {
 
 impl Repair {
     pub(super) fn run(self) -> anyhow::Result<ExitCode> {
-        let settings = tools::settings_for(&self.place.find()?)?;
+        let mut settings = tools::settings_for(&self.place.find()?)?;
+        settings.keys = self.place.keys()?;
         let bar = Bar::new("repairing");
         let mut tell = |done, total| bar.tell(done, total);
         let repair = tools::repair(settings, Clock::system(), self.rekey, &mut tell);

@@ -230,7 +230,7 @@ pub(super) struct Sealed {
 pub(super) struct Note {
     pub(super) first: u64,
     pub(super) number: u64,
-    nonce: [u8; 16],
+    pub(super) nonce: [u8; 16],
     pub(super) sealed: Option<Sealed>,
 }
 

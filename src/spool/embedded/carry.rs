@@ -58,7 +58,9 @@ impl Carrier {
             let line = lines.get(usize::from(slot)).copied();
             let is_settled = settled.get((seq - first) as usize).copied().unwrap_or(true);
             let (Some(line), false) = (line, is_settled) else { return Ok(()) };
-            let Some(record) = view.decode(&mut sources) else { return Ok(()) };
+            let Some(record) = view.decode(&mut sources, segment.file.seal()) else {
+                return Ok(());
+            };
             let id = view.delivery().unwrap_or(DeliveryId::begun_by(seq, slot));
             let from = Prior { log: self.log, seq, slot };
             let record = Record { prior: Some(from), delivery: Some(id), ..record };

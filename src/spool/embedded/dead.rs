@@ -327,7 +327,7 @@ fn read(
     let Found { place, segment, file, seed, .. } = found;
     let bytes = file.read(place.offset, place.len as usize)?;
     let record = match record::check(&bytes, *seed) {
-        Checked::Whole(len) => View::of(&bytes[..len]).decode(sources),
+        Checked::Whole(len) => View::of(&bytes[..len]).decode(sources, file.seal()),
         Checked::Short(_) | Checked::Bad => None,
     };
     if record.is_none() {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::crypt::Seal;
 use super::damage::Damage;
 use super::files::LogFile;
 use super::lease::{Delivery, Waiting};
@@ -219,7 +220,8 @@ fn read_points(points: Vec<Point>, sources: &mut Sources) -> Result<Got, StoreFa
         let record = match record::check(&bytes, seed) {
             Checked::Whole(len) => {
                 let view = View::of(&bytes[..len]);
-                if view.seq() == place.seq { with_origin(&view, place, sources) } else { None }
+                let is_it = view.seq() == place.seq;
+                if is_it { with_origin(&view, place, file.seal(), sources) } else { None }
             }
             Checked::Short(_) | Checked::Bad => None,
         };
@@ -242,9 +244,10 @@ fn read_points(points: Vec<Point>, sources: &mut Sources) -> Result<Got, StoreFa
 fn with_origin(
     view: &View<'_>,
     place: Place,
+    seal: Option<&Seal>,
     sources: &mut Sources,
 ) -> Option<(Arc<Record>, Origin)> {
-    let record = view.decode(sources)?;
+    let record = view.decode(sources, seal)?;
     let own = Origin { seq: place.seq, slot: place.slot, owed: view.owed() };
     let origin = record.origin.unwrap_or(own);
     Some((Arc::new(record), origin))
@@ -270,7 +273,8 @@ fn read_piece(piece: &Piece, sources: &mut Sources) -> Result<Got, StoreFault> {
                         .lane()
                         .is_none_or(|lane| piece.reader.takes(piece.boundary, at.seq, lane));
                 if ours {
-                    with_origin(&view, place, sources).map(|(r, o)| Some((place, r, o)))
+                    with_origin(&view, place, piece.file.seal(), sources)
+                        .map(|(r, o)| Some((place, r, o)))
                 } else {
                     Some(None)
                 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
 
+use super::crypt::{Keyring, Seal};
 use crate::spool::StoreFault;
 
 /// What a store asks of a file system.
@@ -170,11 +171,21 @@ impl From<StoreFault> for WriteError {
 pub(super) struct Disk {
     raw: Arc<dyn RawFiles>,
     root: PathBuf,
+    keys: Keyring,
 }
 
 impl Disk {
     pub(super) fn new(raw: Arc<dyn RawFiles>, root: PathBuf) -> Self {
-        Self { raw, root }
+        Self { raw, root, keys: Keyring::default() }
+    }
+
+    /// The same with keys that records are encrypted with.
+    pub(super) fn with_keys(self, keys: Keyring) -> Self {
+        Self { keys, ..self }
+    }
+
+    pub(super) const fn keys(&self) -> &Keyring {
+        &self.keys
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -197,7 +208,7 @@ impl Disk {
     /// Opens a file that is about to be renamed to `later`, by which faults will name it.
     pub(super) fn open_as(&self, name: &str, later: &str) -> Result<LogFile, StoreFault> {
         match self.raw.open(&self.path(name)) {
-            Ok(raw) => Ok(LogFile { raw, name: later.to_owned() }),
+            Ok(raw) => Ok(LogFile { raw, name: later.to_owned(), seal: None }),
             Err(error) => Err(StoreFault::io(format!("opening {name}"), &error)),
         }
     }
@@ -209,7 +220,7 @@ impl Disk {
 
     pub(super) fn create(&self, name: &str, size: u64) -> Result<LogFile, WriteError> {
         match self.raw.create(&self.path(name), size) {
-            Ok(raw) => Ok(LogFile { raw, name: name.to_owned() }),
+            Ok(raw) => Ok(LogFile { raw, name: name.to_owned(), seal: None }),
             Err(error) => Err(failed("creating", name, &error)),
         }
     }
@@ -262,9 +273,20 @@ impl Disk {
 pub(super) struct LogFile {
     raw: Box<dyn RawFile>,
     name: String,
+    /// Opens and closes its records, when they are encrypted.
+    seal: Option<Seal>,
 }
 
 impl LogFile {
+    /// The same file, whose records are encrypted so.
+    pub(super) fn sealed(self, seal: Option<Seal>) -> Self {
+        Self { seal, ..self }
+    }
+
+    pub(super) const fn seal(&self) -> Option<&Seal> {
+        self.seal.as_ref()
+    }
+
     /// Its path inside the store.
     pub(super) fn name(&self) -> &str {
         &self.name

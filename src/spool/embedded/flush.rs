@@ -271,6 +271,12 @@ impl Flusher {
             for segment in &freed {
                 let pending = spares.len();
                 let (path, size) = (segment.head.path(), segment.size);
+                if segment.head.key.is_none() && self.shared.disk.keys().is_active() {
+                    // What it held from before there was a key is not to lie about in a spare.
+                    self.shared.disk.remove(&path)?;
+                    self.shared.pool.give_back(size);
+                    continue;
+                }
                 spares.extend(self.shared.pool.put(&path, size, pending)?);
             }
             // An acknowledgement that outlives its segment is harmless, the reverse is not.

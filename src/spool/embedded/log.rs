@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::crypt::KeyId;
 use super::files::{Disk, LogFile, WriteError};
 use super::pool::{Pool, Purpose};
 use super::record::{Record, Stamp};
@@ -34,6 +35,7 @@ pub(super) struct Written {
 struct Active {
     id: SegmentId,
     seed: u32,
+    key: Option<KeyId>,
     file: Arc<LogFile>,
     lines: Vec<usize>,
     end: u64,
@@ -67,6 +69,7 @@ impl Writer {
         let active = last.map(|segment| Active {
             id: segment.head.id(),
             seed: segment.seed,
+            key: segment.head.key,
             file: Arc::clone(&segment.file),
             lines: segment.lines.clone(),
             end: segment.end,
@@ -88,6 +91,7 @@ impl Writer {
         let fits = |active: &Active| {
             active.end + bytes as u64 <= active.size
                 && active.end < self.roll_at
+                && active.key == self.disk.keys().active()
                 && drafts.iter().flat_map(|d| &d.lines).all(|line| active.lines.contains(line))
         };
         if !self.active.as_ref().is_some_and(fits) {
@@ -104,7 +108,7 @@ impl Writer {
             let owed = mask(&draft.lines, &active.lines);
             let start = self.buffer.len();
             let stamp = Stamp { seq, owed, place, last: place as usize + 1 == drafts.len() };
-            draft.record.encode(stamp, active.seed, &mut self.buffer);
+            draft.record.encode(stamp, active.seed, active.file.seal(), &mut self.buffer);
             written.push(Written {
                 segment: active.id,
                 seq,
@@ -121,7 +125,7 @@ impl Writer {
             }
             Err(WriteError::Fault(fault)) => return Err(fault.into()),
         }
-        active.end += bytes as u64;
+        active.end += self.buffer.len() as u64;
         self.next_seq += drafts.len() as u64;
         Ok(written)
     }
@@ -147,7 +151,8 @@ impl Writer {
             }
             lines.iter().map(|line| state.lines[*line].name.clone()).collect()
         };
-        let mut head = Head::new(self.log, self.pool.next_number(), self.next_seq, names);
+        let head = Head::new(self.log, self.pool.next_number(), self.next_seq, names);
+        let mut head = head.encrypted(self.disk.keys().active());
         let spare = self.pool.take(Purpose::of(self.log))?;
         let (file, size) = match self.begin(&mut head, &spare) {
             Ok(begun) => begun,
@@ -162,6 +167,7 @@ impl Writer {
         let active = Active {
             id: segment.head.id(),
             seed: segment.seed,
+            key: segment.head.key,
             file: Arc::clone(&segment.file),
             lines: segment.lines.clone(),
             end: segment.end,
@@ -194,7 +200,9 @@ impl Writer {
             self.disk.sync_dir(LogKind::Accepted.dir())?;
         }
         let size = file.size()?;
-        Ok((Arc::new(file), size))
+        let seal = self.disk.keys().seal_of(head);
+        let seal = seal.map_err(|missing| missing.fault(&head.path(), self.disk.keys()))?;
+        Ok((Arc::new(file.sealed(seal)), size))
     }
 
     /// Ends the active segment before what a failed write may have left in it. Its sequences will

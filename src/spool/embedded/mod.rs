@@ -10,6 +10,7 @@ mod acks;
 mod answers;
 mod carry;
 mod commit;
+mod crypt;
 mod damage;
 mod dead;
 mod fetch;
@@ -49,6 +50,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
 
+pub use self::crypt::{KeyMissing, Keyring, KeyringFault, check_keys};
 use self::dead::index::Indexes;
 use self::files::{Disk, Real};
 use self::flush::Rounds;
@@ -225,7 +227,8 @@ impl Embedded {
 
     /// The same, reading every record, whatever is noted of what was read before.
     fn open_whole(settings: Settings, clock: Clock) -> Result<Self, StoreFault> {
-        let disk = Disk::new(Arc::new(Real), settings.path.clone());
+        let disk =
+            Disk::new(Arc::new(Real), settings.path.clone()).with_keys(settings.keys.clone());
         open::open(disk, settings, clock, true)
     }
 
@@ -234,7 +237,7 @@ impl Embedded {
         settings: Settings,
         clock: Clock,
     ) -> Result<Self, StoreFault> {
-        let disk = Disk::new(raw, settings.path.clone());
+        let disk = Disk::new(raw, settings.path.clone()).with_keys(settings.keys.clone());
         open::open(disk, settings, clock, false)
     }
 

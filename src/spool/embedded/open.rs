@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use tokio::sync::watch;
 
 use super::commit::{Committer, End};
+use super::crypt;
 use super::damage::QUARANTINE;
 use super::files::{Disk, WriteError};
 use super::flush::{Flusher, Rounds};
@@ -41,6 +42,7 @@ pub(super) fn open(
     }
     disk.make_dir("")?;
     let held = take_lock(&disk)?;
+    crypt::check(&disk)?;
     format::settle(&disk).map_err(no_room)?;
     for dir in LogKind::ALL.map(LogKind::dir).into_iter().chain([QUARANTINE]) {
         disk.make_dir(dir)?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::crypt::{Seal, TAG_BYTES};
 use super::{LogKind, answers, further};
 use crate::clock::Timestamp;
 use crate::event::{
@@ -28,7 +29,9 @@ const LAST: u8 = 1;
 const KEYED: u8 = 1 << 1;
 /// A status of the last answer is there.
 const ANSWERED: u8 = 1 << 2;
-// 1 << 6 and 1 << 7 are kept for encrypted and erased records.
+/// What was to be sent and what was answered is encrypted, with a tag behind.
+const SEALED: u8 = 1 << 6;
+// 1 << 7 is kept for erased records.
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,9 +148,9 @@ impl Record {
         Self { form: Form::Request, ..Self::of(new) }
     }
 
-    /// Bytes in the log, alignment included.
+    /// Bytes in the log at most, alignment included.
     pub(super) fn encoded_len(&self) -> usize {
-        aligned(self.exact_len())
+        aligned(self.exact_len() + TAG_BYTES)
     }
 
     fn exact_len(&self) -> usize {
@@ -162,9 +165,11 @@ impl Record {
     }
 
     /// Appends the framed record to `out`, which is 8-aligned before and after.
-    pub(super) fn encode(&self, stamp: Stamp, seed: u32, out: &mut Vec<u8>) {
+    pub(super) fn encode(&self, stamp: Stamp, seed: u32, seal: Option<&Seal>, out: &mut Vec<u8>) {
         let start = out.len();
-        let len = self.exact_len();
+        // What a request was answered is ids and digests, and recovery feeds the keys from it.
+        let seal = seal.filter(|_| self.form == Form::Event);
+        let len = self.exact_len() + if seal.is_some() { TAG_BYTES } else { 0 };
         out.resize(start + HEAD, 0);
         let head = &mut out[start..];
         put(head, 0, &(len as u32).to_le_bytes());
@@ -183,7 +188,8 @@ impl Record {
         let status = refusal.and_then(|refusal| refusal.status);
         let flags = if stamp.last { LAST } else { 0 }
             | if self.dedupe.is_some() { KEYED } else { 0 }
-            | if status.is_some() { ANSWERED } else { 0 };
+            | if status.is_some() { ANSWERED } else { 0 }
+            | if seal.is_some() { SEALED } else { 0 };
         head[80] = self.form.code();
         head[81] = flags;
         head[82] = self.lane as u8;
@@ -210,10 +216,14 @@ impl Record {
             out.extend_from_slice(&dedupe.fingerprint.to_bytes());
         }
         out.extend_from_slice(source);
+        let secret = out.len();
         out.extend_from_slice(&self.event.target);
         out.extend_from_slice(body);
         out.extend_from_slice(answer);
         further::encode(&self.event, out);
+        if let Some(seal) = seal {
+            seal.close(stamp.seq, out, start, secret);
+        }
         let crc = checksum(&out[start..], seed);
         put(&mut out[start..], 4, &crc.to_le_bytes());
         out.resize(start + aligned(len), 0);
@@ -224,7 +234,7 @@ impl Record {
         let keyed = if new.dedupe.is_some() { KEYED_BYTES } else { 0 };
         let event = &new.event;
         let parts = event.source.as_str().len() + event.target.len() + event.body.bytes().len();
-        aligned(HEAD + keyed + parts + further::len(event))
+        aligned(HEAD + keyed + parts + further::len(event) + TAG_BYTES)
     }
 
     /// Bytes that the record of a batch's request takes at most.
@@ -329,7 +339,8 @@ impl<'a> View<'a> {
     /// What the length must be, going by the lengths of the parts.
     fn parts_len(&self) -> Option<usize> {
         let keyed = if self.0[81] & KEYED != 0 { KEYED_BYTES } else { 0 };
-        let small = HEAD + keyed + usize::from(self.u16(90)) + usize::from(self.u16(100));
+        let tag = if self.0[81] & SEALED != 0 { TAG_BYTES } else { 0 };
+        let small = HEAD + keyed + tag + usize::from(self.u16(90)) + usize::from(self.u16(100));
         let small = small + usize::from(self.u16(102));
         small.checked_add(self.u32(92) as usize)?.checked_add(self.u32(96) as usize)
     }
@@ -421,14 +432,28 @@ impl<'a> View<'a> {
     }
 
     /// The whole record on the heap; nothing when its codes are none that this program knows.
-    pub(super) fn decode(&self, sources: &mut Sources) -> Option<Record> {
+    ///
+    /// Nothing either when it is encrypted and `seal` is not that of its segment, or it was changed.
+    pub(super) fn decode(&self, sources: &mut Sources, seal: Option<&Seal>) -> Option<Record> {
         let dedupe = self.dedupe();
-        let mut at = HEAD + if dedupe.is_some() { KEYED_BYTES } else { 0 };
+        let name = HEAD + if dedupe.is_some() { KEYED_BYTES } else { 0 };
+        let (covered, rest) = self.0.split_at(name + usize::from(self.u16(90)));
+        let source = std::str::from_utf8(&covered[name..]).ok()?;
+        let opened;
+        let parts = if self.0[81] & SEALED == 0 {
+            rest
+        } else {
+            // The checksum came later, over what is encrypted.
+            let mut covered = covered.to_vec();
+            put(&mut covered, 4, &[0; 4]);
+            opened = seal?.open(self.seq(), &covered, rest)?;
+            &opened
+        };
+        let mut at = 0;
         let mut part = |len: usize| {
             at += len;
-            &self.0[at - len..at]
+            &parts[at - len..at]
         };
-        let source = std::str::from_utf8(part(usize::from(self.u16(90)))).ok()?;
         let target = Bytes::copy_from_slice(part(self.u32(92) as usize));
         let body = Bytes::copy_from_slice(part(self.u32(96) as usize));
         let answer = Bytes::copy_from_slice(part(usize::from(self.u16(100))));

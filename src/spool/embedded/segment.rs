@@ -3,8 +3,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use ring::rand::{SecureRandom, SystemRandom};
+
 use super::LogKind;
 use super::acks::Bits;
+use super::crypt::KeyId;
 use super::files::{LogFile, WriteError};
 use crate::event::DestinationName;
 use crate::spool::StoreFault;
@@ -21,8 +24,10 @@ pub(super) const SLOTS_MAX: usize = 32;
 /// Bytes of a destination's name; 32 of them fit a header.
 pub(super) const NAME_BYTES_MAX: usize = 120;
 /// Where the names begin. Before them: magic, crc, format, number, first sequence, nonce, log,
-/// count of names, whether the file was new, a byte spare, and 64 bytes for a wrapped data key and the id of its key.
+/// count of names, whether the file was new, a byte spare, the name of the key, 52 bytes spare.
 const NAMES_AT: usize = 120;
+/// Where the name of the key stands; zeros where the records are plain.
+const KEY_AT: usize = 52;
 
 /// What the header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +42,25 @@ pub(super) struct Head {
     pub(super) names: Vec<DestinationName>,
     /// The file was new: behind the last record it holds zeros, not records of a former use.
     pub(super) fresh: bool,
+    /// The name of the key that its records are encrypted with.
+    pub(super) key: Option<KeyId>,
 }
 
 impl Head {
     pub(super) fn new(log: LogKind, number: u64, first: u64, names: Vec<DestinationName>) -> Self {
         let nonce = fastrand::u128(..).to_le_bytes();
-        Self { log, number, first, nonce, names, fresh: false }
+        Self { log, number, first, nonce, names, fresh: false, key: None }
+    }
+
+    /// The same for records that are encrypted with that key.
+    pub(super) fn encrypted(self, key: Option<KeyId>) -> Self {
+        let mut nonce = self.nonce;
+        if key.is_some() {
+            // The data key follows from it. Should the system have nothing random to give, the
+            // one that stands there is as unlikely to come twice, and need not be a secret.
+            let _kept = SystemRandom::new().fill(&mut nonce);
+        }
+        Self { nonce, key, ..self }
     }
 
     /// The seed of every checksum in the segment.
@@ -74,6 +92,7 @@ impl Head {
         bytes[32..48].copy_from_slice(&self.nonce);
         bytes[48] = self.log.code();
         bytes[49] = self.names.len() as u8;
+        bytes[KEY_AT..KEY_AT + 16].copy_from_slice(&self.key.unwrap_or_default());
         bytes[50] = self.fresh.into();
         for name in &self.names {
             bytes.push(name.as_str().len() as u8);
@@ -112,6 +131,7 @@ impl Head {
             nonce: bytes[32..48].try_into().ok()?,
             names,
             fresh: bytes[50] == 1,
+            key: Some(bytes[KEY_AT..KEY_AT + 16].try_into().ok()?).filter(|id| *id != [0; 16]),
         })
     }
 

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::LogKind;
 #[cfg(doc)]
 use super::{AppendError, Embedded};
+use super::{Keyring, LogKind};
 
 /// Bounds and paces of an [`Embedded`].
 #[derive(Clone, Debug)]
@@ -24,6 +24,8 @@ pub struct Settings {
     pub dead_max_bytes: u64,
     /// How long a dead letter is kept.
     pub dead_max_age: Duration,
+    /// What bodies and answers are encrypted with on disk; plain without keys.
+    pub keys: Keyring,
     /// Events that wait to be committed, beyond which appends are [`AppendError::Busy`].
     pub inbox_events: usize,
     /// Bytes of them, likewise.
@@ -74,6 +76,7 @@ impl Settings {
             segment_bytes: 64 << 20,
             dead_max_bytes: 2 << 30,
             dead_max_age: Duration::from_secs(30 * 86_400),
+            keys: Keyring::default(),
             inbox_events: 16_384,
             inbox_bytes: 32 << 20,
             lease_for: Duration::from_secs(30),

@@ -3,6 +3,7 @@
 
 mod contract;
 mod damaged;
+mod encrypted;
 mod failing;
 mod letters;
 mod order;

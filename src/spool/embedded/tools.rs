@@ -24,7 +24,7 @@ pub use self::survey::{DestinationSum, Files, LogSum, Survey};
 use super::files::read_only::ReadOnly;
 use super::files::{Disk, LogFile};
 use super::format::{self, FORMAT_NUMBER, Found};
-use super::{LogKind, open};
+use super::{Keyring, LogKind, open};
 use crate::spool::StoreFault;
 
 /// Why a directory cannot be looked into.
@@ -106,6 +106,12 @@ impl Look {
         let lock = hold(path)?;
         let disk = Disk::new(Arc::new(ReadOnly), path.to_owned());
         Ok(Self { disk, format: None, _lock: lock })
+    }
+
+    /// The same with keys, without which what is encrypted is counted and checked, but not shown.
+    #[must_use]
+    pub fn with_keys(self, keys: Keyring) -> Self {
+        Self { disk: self.disk.with_keys(keys), ..self }
     }
 
     /// Opens the files of one log that have a suffix, in the order of their numbers.

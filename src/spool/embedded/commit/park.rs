@@ -52,7 +52,7 @@ pub(super) fn drafts(
         let record = match record::check(&bytes, segment.seed) {
             Checked::Whole(len) => {
                 let view = View::of(&bytes[..len]);
-                view.decode(&mut sources).map(|record| (record, view.owed()))
+                view.decode(&mut sources, segment.file.seal()).map(|record| (record, view.owed()))
             }
             Checked::Short(_) | Checked::Bad => None,
         };

@@ -49,6 +49,12 @@ pub(super) fn load(
         }
     }
     for (path, size) in spares {
+        // It may hold records from before there was a key.
+        if with.disk.keys().is_active() {
+            with.disk.remove(&path)?;
+            with.pool.give_back(size);
+            continue;
+        }
         if let Some(spare) = with.pool.put(&path, size, 0)? {
             with.pool.keep(spare);
         }
@@ -86,7 +92,9 @@ fn load_one(
     let settled = with.noted.settled[head.log.index()];
     let lines = head.names.iter().map(|name| state.line(name)).collect::<Vec<_>>();
     lines.iter().for_each(|line| state.lines[*line].named = true);
-    let mut segment = Segment::new(head, lines, Arc::new(file), size);
+    let seal = with.disk.keys().seal_of(&head);
+    let seal = seal.map_err(|missing| missing.fault(&head.path(), with.disk.keys()))?;
+    let mut segment = Segment::new(head, lines, Arc::new(file.sealed(seal)), size);
     let (mut sealed, mut blocks) = (None, Vec::new());
     if has_ack {
         let ack = with.disk.open(&segment.head.ack_path())?;

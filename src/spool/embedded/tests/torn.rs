@@ -40,7 +40,7 @@ impl Bench {
             let mut bytes = Vec::new();
             for place in 0..*records {
                 let stamp = Stamp { seq, owed: 1, place, last: place + 1 == *records };
-                record(seq).encode(stamp, bench.segment.seed, &mut bytes);
+                record(seq).encode(stamp, bench.segment.seed, None, &mut bytes);
                 seq += 1;
             }
             let at = *bench.commits.last().unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::super::LogKind;
+use super::super::crypt::Seal;
 use super::super::record::{Sources, View};
 use super::super::walk::{self, Readable};
 use super::{Look, Progress, Survey};
@@ -74,9 +75,10 @@ impl Kept {
         to: Vec<(DestinationName, DeliveryId)>,
         file: &str,
         offset: u64,
+        seal: Option<&Seal>,
         sources: &mut Sources,
     ) -> Option<Self> {
-        let record = view.decode(sources)?;
+        let record = view.decode(sources, seal)?;
         Some(Self {
             event: record.event,
             stage,
@@ -127,8 +129,15 @@ impl Look {
                         })
                         .collect();
                     if !to.is_empty()
-                        && let Some(kept) =
-                            Kept::of(view, Stage::of(log), to, &file, offset, &mut sources)
+                        && let Some(kept) = Kept::of(
+                            view,
+                            Stage::of(log),
+                            to,
+                            &file,
+                            offset,
+                            segment.file.seal(),
+                            &mut sources,
+                        )
                     {
                         goes_on = visit(kept);
                     }

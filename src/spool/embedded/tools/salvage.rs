@@ -1,6 +1,7 @@
 //! What can still be read of files that lost their headers, and of what was set aside.
 
 use super::super::acks::Note;
+use super::super::crypt::Seal;
 use super::super::damage::QUARANTINE;
 use super::super::record::{self, Checked, Sources, View};
 use super::super::recover;
@@ -50,7 +51,8 @@ impl Look {
     fn headless(&self, file: &str) -> Result<Option<Piece>, StoreFault> {
         let Some((log, number)) = named(file, '/', ".seg") else { return Ok(None) };
         let note = self.told(log, number)?;
-        Ok(Some(Piece { file: file.to_owned(), log, seed: note.map(|note| note.seed()), note }))
+        let nonce = note.map(|note| note.nonce);
+        Ok(Some(self.piece(file.to_owned(), log, nonce, note)))
     }
 
     /// A file of the quarantine: a whole segment, or some bytes of one.
@@ -63,7 +65,7 @@ impl Look {
             } else {
                 None
             };
-            return Ok(Some(Piece { file, log, seed: note.map(|note| note.seed()), note: None }));
+            return Ok(Some(self.piece(file, log, note.map(|note| note.nonce), None)));
         }
         let Some((of, _)) = name.strip_suffix(".bytes").and_then(|stem| stem.rsplit_once('-'))
         else {
@@ -71,11 +73,23 @@ impl Look {
         };
         let Some((log, number)) = named(of, '-', "") else { return Ok(None) };
         let segment = format!("{}/{number}.seg", log.dir());
-        let mut seed = None;
+        let mut nonce = None;
         if self.disk.path(&segment).is_file() {
-            seed = Head::read(&self.disk.open(&segment)?)?.map(|head| head.seed());
+            nonce = Head::read(&self.disk.open(&segment)?)?.map(|head| head.nonce);
         }
-        Ok(Some(Piece { file, log, seed, note: None }))
+        Ok(Some(self.piece(file, log, nonce, None)))
+    }
+
+    fn piece(
+        &self,
+        file: String,
+        log: LogKind,
+        nonce: Option<[u8; 16]>,
+        note: Option<Note>,
+    ) -> Piece {
+        let seed = nonce.map(|nonce| crc32c::crc32c(&nonce));
+        let seals = nonce.map(|nonce| self.disk.keys().seals_of(&nonce)).unwrap_or_default();
+        Piece { file, log, seed, seals, note }
     }
 
     /// Visits whatever looks like a record in `piece`; answers whether to go on.
@@ -103,9 +117,15 @@ impl Look {
             let is_owed =
                 owed.as_ref().is_none_or(|runs| runs.iter().any(|run| run.contains(&view.seq())));
             let stage = Stage::of(piece.log);
-            if is_owed
-                && let Some(kept) =
-                    Kept::of(&view, stage, Vec::new(), &piece.file, at as u64, sources)
+            // Which key it was is lost with the header: only the right one opens it.
+            let mut seals = std::iter::once(None).chain(piece.seals.iter().map(Some));
+            let kept = is_owed.then(|| {
+                seals.find_map(|seal| {
+                    let nobody = Vec::new();
+                    Kept::of(&view, stage, nobody, &piece.file, at as u64, seal, sources)
+                })
+            });
+            if let Some(kept) = kept.flatten()
                 && !visit(Kept { is_checked, ..kept })
             {
                 return Ok(false);
@@ -132,6 +152,7 @@ struct Piece {
     log: LogKind,
     /// Of the checksums; without it a record is known by its shape alone.
     seed: Option<u32>,
+    seals: Vec<Seal>,
     note: Option<Note>,
 }
 

@@ -202,7 +202,9 @@ impl Look {
                 continue;
             };
             let lines: Vec<usize> = head.names.iter().map(|name| state.line(name)).collect();
-            let segment = Segment::new(head, lines, Arc::new(file), size);
+            // Without its key a record is checked all the same, and not shown.
+            let seal = self.disk.keys().seal_of(&head).ok().flatten();
+            let segment = Segment::new(head, lines, Arc::new(file.sealed(seal)), size);
             loaded.push(self.load_ack(segment)?);
         }
         loaded.sort_by_key(|of| of.segment.head.id());
