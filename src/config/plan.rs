@@ -169,6 +169,12 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
     {
         reader.fault("many_max", "is less than server.body_max", "write no less");
     }
+    let all_bytes_max = size("bodies_max", 1, 64 << 30, r#"write "1 B" to "64 GiB""#);
+    if let (Some(many), Some(all)) = (many_bytes_max, all_bytes_max)
+        && all < many
+    {
+        reader.fault("bodies_max", "is less than server.many_max", "write no less");
+    }
     let items_max = reader.count("items_max", 1, 1_000_000);
     let inflate_ratio_max = reader.count("inflate_ratio_max", 1, 100_000);
     let body_within = reader.span("body_within");
@@ -191,6 +197,7 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
             body: http::body::Limits {
                 bytes_max: body_bytes_max?,
                 many_bytes_max: many_bytes_max?,
+                all_bytes_max: all_bytes_max?,
                 items_max: items_max?,
                 depth_max: depth_max?,
                 within: body_within?,

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 
+use super::budget::{Budget, Held};
 use super::problem::{Code, Problem};
 use crate::json::items::{self, Bounds};
 use crate::source::coding::{Coding, Codings};
-use crate::source::inflate::{InflateFault, inflate};
+use crate::source::inflate::{InflateFault, inflate_into};
 use crate::source::items::{Items, split};
 use crate::source::media::Media;
 use crate::source::{Decode, Raw, Takes};
@@ -26,6 +27,8 @@ pub struct Limits {
     pub bytes_max: usize,
     /// Bytes of a body with many, likewise.
     pub many_bytes_max: usize,
+    /// Bytes of all bodies together, as they came and inflated, until they are answered.
+    pub all_bytes_max: usize,
     /// Items of one body.
     pub items_max: usize,
     /// Levels of nesting in one event.
@@ -80,12 +83,14 @@ pub(super) struct Came {
     codings: Codings,
     media: Media,
     takes: Takes,
+    held: Held,
 }
 
 /// Reads bodies and inflates them.
 #[derive(Debug)]
 pub(super) struct Reader {
     limits: Limits,
+    budget: Budget,
     /// Bodies being worked on by threads of their own: no more than there are processors.
     turns: Arc<Semaphore>,
 }
@@ -93,7 +98,8 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn new(limits: Limits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { limits, turns: Arc::new(Semaphore::new(processors)) }
+        let budget = Budget::new(limits.all_bytes_max);
+        Self { limits, budget, turns: Arc::new(Semaphore::new(processors)) }
     }
 
     /// Reads a body of what is accepted, within the limits of size and time.
@@ -130,8 +136,9 @@ impl Reader {
         if codings.is_identity() && media != Media::Lines {
             most.of_one = Some(self.limits.bytes_max);
         }
-        match tokio::time::timeout(within, collect(body, most)).await {
-            Ok(bytes) => Ok(Came { bytes: bytes?, codings, media, takes }),
+        let mut held = self.budget.hold();
+        match tokio::time::timeout(within, collect(body, most, &mut held)).await {
+            Ok(bytes) => Ok(Came { bytes: bytes?, codings, media, takes, held }),
             Err(_elapsed) => {
                 let detail = format!("the body did not come within {} s", within.as_secs_f32());
                 Err(Problem::new(Code::BodyTimeout, detail))
@@ -139,35 +146,38 @@ impl Reader {
         }
     }
 
-    /// Undoes the content codings of what came, waiting at most `within` for a processor.
-    pub(super) async fn inflate(&self, came: Came, within: Duration) -> Result<Raw, Problem> {
-        let Came { bytes, codings, media, takes } = came;
+    /// Undoes the content codings of what came, waiting at most `within` for a processor; with what
+    /// is held for it, to be dropped when the body is.
+    pub(super) async fn inflate(
+        &self,
+        came: Came,
+        within: Duration,
+    ) -> Result<(Raw, Held), Problem> {
+        let Came { bytes, codings, media, takes, held } = came;
         if codings.is_identity() {
-            return Ok(Raw { body: bytes, media });
+            return Ok((Raw { body: bytes, media }, held));
         }
         let most = self.limits.inflated_max(bytes.len(), self.limits.of(takes));
-        let inline = (bytes.len() <= INLINE_BYTES)
-            .then(|| inflate(codings, &bytes, most.min(INLINE_BYTES)))
+        let mut room = self.budget.hold();
+        if bytes.len() <= INLINE_BYTES {
+            let least = most.min(INLINE_BYTES);
+            let done = inflate_into(codings, &bytes, least, &mut |more| room.try_grow(more));
             // Over the smaller limit says nothing about the larger one.
-            .filter(|done| {
-                most <= INLINE_BYTES || !matches!(done, Err(InflateFault::TooLarge { .. }))
-            });
-        let inflated = match inline {
-            Some(inflated) => inflated,
-            None => self.inflate_aside(codings, bytes, most, within).await?,
+            if most <= INLINE_BYTES || !matches!(done, Err(InflateFault::TooLarge { .. })) {
+                return Ok((Raw { body: done?.into(), media }, room));
+            }
+        }
+        // What the first try took is free again.
+        drop(room);
+        let mut room = self.budget.hold();
+        let work = move || {
+            let done = inflate_into(codings, &bytes, most, &mut |more| room.try_grow(more));
+            // What came is no more.
+            drop((bytes, held));
+            (done, room)
         };
-        inflated.map(|body| Raw { body: body.into(), media }).map_err(Problem::from)
-    }
-
-    /// Inflates on a thread of its own.
-    async fn inflate_aside(
-        &self,
-        codings: Codings,
-        bytes: Bytes,
-        most: usize,
-        within: Duration,
-    ) -> Result<Result<Vec<u8>, InflateFault>, Problem> {
-        self.aside(within, move || inflate(codings, &bytes, most)).await
+        let (done, room) = self.aside(within, work).await?;
+        Ok((Raw { body: done?.into(), media }, room))
     }
 
     /// Finds the items of a body, and whatever else `looked` for in it, waiting at most `within`
@@ -216,6 +226,7 @@ impl From<InflateFault> for Problem {
         let code = match fault {
             InflateFault::Corrupt => Code::BadEncoding,
             InflateFault::TooLarge { .. } => Code::BodyTooLarge,
+            InflateFault::NoRoom => Code::Overloaded,
         };
         Self::new(code, fault.to_string())
     }
@@ -239,59 +250,79 @@ impl Most {
     }
 }
 
-/// Gathers a body of at most `most` bytes. A body of one frame, which most are, is not copied.
-async fn collect(mut body: Body, most: Most) -> Result<Bytes, Problem> {
+/// A buffer of up to this size is made at once for a body that declares so much; a larger one
+/// doubles as bytes come, for a length is quickly declared.
+const AT_ONCE: usize = 256 << 10;
+
+/// Gathers a body of at most `most` bytes, each of them held before there is memory for it. A body
+/// of one frame, which most are, is not copied.
+async fn collect(mut body: Body, most: Most, held: &mut Held) -> Result<Bytes, Problem> {
     let declared = http_body::Body::size_hint(&body).lower();
-    if declared > most.bytes as u64 {
+    let declared = usize::try_from(declared).unwrap_or(usize::MAX);
+    if declared > most.bytes {
         return Err(Problem::too_large(most.bytes));
     }
-    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    let (mut first, mut whole) = (Bytes::new(), Vec::new());
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             return Err(Problem::new(Code::MalformedJson, "the body broke off"));
         };
         let Ok(data) = frame.into_data() else { continue };
-        let length = first.len() + rest.len() + data.len();
-        let most = most.given(if first.is_empty() { &data } else { &first });
-        if length > most || declared > most as u64 {
+        let length = first.len().max(whole.len()) + data.len();
+        let most = most.given(match (whole.is_empty(), first.is_empty()) {
+            (false, _) => &whole,
+            (true, false) => &first,
+            (true, true) => &data,
+        });
+        if length > most || declared > most {
             return Err(Problem::too_large(most));
         }
-        if first.is_empty() {
+        if first.is_empty() && whole.is_empty() {
+            held.grow(data.len())?;
             first = data;
-        } else {
-            rest.extend_from_slice(&data);
+            continue;
         }
+        if length > whole.capacity() {
+            let size = if declared <= AT_ONCE { declared } else { length * 2 };
+            let size = size.clamp(length, most);
+            held.grow(size - whole.capacity())?;
+            whole.reserve_exact(size - whole.len());
+        }
+        // The first frame gives back its part of the connection's buffer; what was held for it
+        // stays, for that buffer is there until the request is answered.
+        whole.extend_from_slice(&std::mem::take(&mut first));
+        whole.extend_from_slice(&data);
     }
-    if rest.is_empty() {
-        return Ok(first);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    Ok(whole.freeze())
+    Ok(if whole.is_empty() { first } else { whole.into() })
 }
 
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use http_body::Frame;
 
     use super::*;
 
     const LIMITS: Limits = Limits {
         bytes_max: 1 << 20,
         many_bytes_max: 1 << 21,
+        all_bytes_max: 3 << 20,
         items_max: 10,
         depth_max: 64,
         within: Duration::from_secs(1),
         inflate_ratio_max: 200,
     };
 
-    fn gzipped(bytes: &[u8]) -> Came {
+    fn gzipped(reader: &Reader, bytes: &[u8]) -> Came {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
         let codings = Codings::of([&b"gzip"[..]]).unwrap();
         let bytes = encoder.finish().unwrap().into();
-        Came { bytes, codings, media: Media::Json, takes: Takes::One }
+        let held = reader.budget.hold();
+        Came { bytes, codings, media: Media::Json, takes: Takes::One, held }
     }
 
     #[test]
@@ -314,14 +345,60 @@ mod tests {
         let (small, large) = (vec![b' '; INLINE_BYTES], vec![b' '; INLINE_BYTES + 1]);
         let all = u32::try_from(reader.turns.available_permits()).unwrap();
         let turns = Arc::clone(&reader.turns).acquire_many_owned(all).await.unwrap();
-        let raw = reader.inflate(gzipped(&small), Duration::ZERO).await.unwrap();
+        let (raw, _held) = reader.inflate(gzipped(&reader, &small), Duration::ZERO).await.unwrap();
         assert_eq!(raw.body, small);
-        let told = reader.inflate(gzipped(&large), Duration::from_millis(1)).await;
-        let told = told.map(|raw| raw.body).unwrap_err().to_string();
+        let told = reader.inflate(gzipped(&reader, &large), Duration::from_millis(1)).await;
+        let told = told.map(|(raw, _)| raw.body).unwrap_err().to_string();
         assert!(told.starts_with("overloaded: "), "{told}");
         drop(turns);
-        let raw = reader.inflate(gzipped(&large), Duration::from_secs(5)).await.unwrap();
+        let (raw, _held) =
+            reader.inflate(gzipped(&reader, &large), Duration::from_secs(5)).await.unwrap();
         assert_eq!(raw.body, large);
         assert_eq!(reader.turns.available_permits(), all as usize, "its turn is given back");
+    }
+
+    #[tokio::test]
+    async fn every_byte_is_held_until_the_body_is_dropped() {
+        let reader = Reader::new(LIMITS);
+        let left = || reader.budget.left();
+        let all = left();
+        let most = Most { bytes: 1 << 20, of_one: None };
+        let mut held = reader.budget.hold();
+        let one = collect(Body::from("{}"), most, &mut held).await.unwrap();
+        assert_eq!((one.len(), all - left()), (2, 2));
+        drop(held);
+        // In frames, of a length that nobody declared.
+        let mut held = reader.budget.hold();
+        let many = collect(Body::new(Frames(40)), most, &mut held).await.unwrap();
+        assert_eq!(many.len(), 400_000);
+        assert!((400_000..900_000).contains(&(all - left())), "{}", all - left());
+        drop(held);
+        let large: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
+        let (raw, room) = reader.inflate(gzipped(&reader, &large), SOON).await.unwrap();
+        assert!(all - left() >= raw.body.len(), "{}", all - left());
+        let (_raw2, room2) = reader.inflate(gzipped(&reader, &large), SOON).await.unwrap();
+        let told = reader.inflate(gzipped(&reader, &large), SOON).await;
+        assert_eq!(told.map(|(raw, _)| raw.body).unwrap_err().code(), Code::Overloaded);
+        drop((room, room2));
+        assert_eq!(left(), all);
+    }
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    /// A body of so many frames of 10,000 bytes each.
+    struct Frames(usize);
+
+    impl http_body::Body for Frames {
+        type Data = Bytes;
+        type Error = std::io::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
+            let Some(left) = self.0.checked_sub(1) else { return Poll::Ready(None) };
+            self.0 = left;
+            Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![b' '; 10_000])))))
+        }
     }
 }

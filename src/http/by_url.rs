@@ -63,8 +63,8 @@ impl Events {
     async fn accept(&self, door: &Door, parts: &Parts, body: Body) -> Result<Response, Problem> {
         let admitted = self.admit(door, parts)?;
         let accepts = Accepts { decode: Decode::Json, takes: Takes::Many };
-        let came = door.bodies.read(accepts, parts, body).await?;
         let _slot = door.slot()?;
+        let came = door.bodies.read(accepts, parts, body).await?;
         let within = self.reader.sources().iter().map(|source| source.settings().answer_within);
         let way = Way {
             name: &self.name,
@@ -72,7 +72,7 @@ impl Events {
             answer_within: within.min().unwrap_or_default(),
         };
         let found = door.items(&way, Takes::Many, parts, &admitted.caller, came).await?;
-        let (items, key) = found;
+        let (items, key, _held) = found;
         let posted = match items {
             Items::One(raw) => {
                 Posted::One(raw.and_then(|raw| self.item(door, &admitted, parts, &raw)))

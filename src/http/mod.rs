@@ -7,6 +7,7 @@ mod answer;
 mod asked;
 pub mod auth;
 pub mod body;
+mod budget;
 pub mod by_url;
 mod conversions;
 mod cors;

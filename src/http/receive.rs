@@ -14,6 +14,7 @@ use super::answer;
 use super::asked::{self, Asked};
 use super::auth::Guard;
 use super::body;
+use super::budget::Held;
 use super::problem::{Code, Problem, json_answer};
 use crate::caller::Caller;
 use crate::clock::Clock;
@@ -86,7 +87,7 @@ impl Door {
         let came = self.open(source, accepts, &parts, body).await;
         let since = Instant::now();
         let response = match came {
-            Ok((caller, came)) => self.accept(source, &parts, caller, came).await,
+            Ok(opened) => self.accept(source, &parts, opened).await,
             Err(problem) => Err(problem),
         };
         let response = response.unwrap_or_else(|problem| {
@@ -106,34 +107,33 @@ impl Door {
         let (parts, body) = request.into_parts();
         let accepts = body::Accepts { decode: source.settings().decode, takes: Takes::One };
         let answer = match self.open(source, accepts, &parts, body).await {
-            Ok((caller, came)) => self.judge(source, &parts, caller, came).await,
+            Ok(opened) => self.judge(source, &parts, opened).await,
             Err(problem) => Err(problem),
         };
         answer.unwrap_or_else(IntoResponse::into_response)
     }
 
-    /// Learns who calls, and reads the body of whoever may.
+    /// Learns who calls, and reads the body of whoever may when there is a slot for it.
     async fn open(
         &self,
         source: &Source,
         accepts: body::Accepts,
         parts: &Parts,
         body: Body,
-    ) -> Result<(Caller, body::Came), Problem> {
+    ) -> Result<Opened<'_>, Problem> {
         let caller = self.guard.admit(source.settings(), parts, self.clock.now())?;
+        let slot = self.slot()?;
         let came = self.bodies.read(accepts, parts, body).await?;
-        Ok((caller, came))
+        Ok(Opened { caller, came, slot })
     }
 
     async fn judge(
         &self,
         source: &Source,
         parts: &Parts,
-        caller: Caller,
-        came: body::Came,
+        Opened { caller, came, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
-        let _slot = self.slot()?;
-        let raw = self.bodies.inflate(came, source.settings().answer_within).await?;
+        let (raw, _held) = self.bodies.inflate(came, source.settings().answer_within).await?;
         let target = Bytes::copy_from_slice(target(parts).as_bytes());
         let received = self.received(target, caller, parts);
         self.guard.count(&received.caller, 1, received.at)?;
@@ -166,10 +166,8 @@ impl Door {
         &self,
         source: &Arc<Source>,
         parts: &Parts,
-        caller: Caller,
-        came: body::Came,
+        Opened { caller, came, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
-        let _slot = self.slot()?;
         let Settings { name, takes, answer_within, .. } = source.settings();
         let (asked, target) = match takes {
             Takes::Many => Asked::take(target(parts)),
@@ -177,7 +175,7 @@ impl Door {
             Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(target(parts).as_bytes())),
         };
         let way = Way { name, asked, answer_within: *answer_within };
-        let (items, key) = self.items(&way, *takes, parts, &caller, came).await?;
+        let (items, key, _held) = self.items(&way, *takes, parts, &caller, came).await?;
         let received = Arc::new(self.received(target, caller, parts));
         let item = |raw| {
             let (source, received) = (Arc::clone(source), Arc::clone(&received));
@@ -190,7 +188,8 @@ impl Door {
         self.store(&way, key, items).await
     }
 
-    /// Undoes the codings of a body and finds its items, and the key of the request.
+    /// Undoes the codings of a body and finds its items, and the key of the request; with what is held
+    /// for the body, to be dropped when the request is answered.
     pub(super) async fn items(
         &self,
         way: &Way<'_>,
@@ -198,9 +197,9 @@ impl Door {
         parts: &Parts,
         caller: &Caller,
         came: body::Came,
-    ) -> Result<(Items, Option<Dedupe>), Problem> {
+    ) -> Result<(Items, Option<Dedupe>, Held), Problem> {
         let key = asked::key(&parts.headers)?;
-        let raw = self.bodies.inflate(came, way.answer_within).await?;
+        let (raw, held) = self.bodies.inflate(came, way.answer_within).await?;
         let (client, name) = (caller.client.clone(), way.name.clone());
         let target = key.as_ref().map(|_| target(parts).to_owned()).unwrap_or_default();
         let request = move |body: &[u8]| {
@@ -213,7 +212,7 @@ impl Door {
             Items::Many(many) => many.len(),
         };
         self.guard.count(caller, count, self.clock.now())?;
-        Ok((items, key))
+        Ok((items, key, held))
     }
 
     /// Stores what was posted, and answers.
@@ -254,6 +253,14 @@ impl Door {
             }
         }
     }
+}
+
+/// A request whose body came.
+struct Opened<'a> {
+    caller: Caller,
+    came: body::Came,
+    /// Held until it is answered.
+    slot: SemaphorePermit<'a>,
 }
 
 /// The way that a request takes in.

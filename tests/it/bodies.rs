@@ -1,13 +1,15 @@
 //! Every body an app or till sends, and those that no app would.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tokio::task::JoinSet;
 
 use crate::refusals::problem;
-use crate::support::{FakeUpstream, ORDER, RawClient, TestRelay, post};
+use crate::support::{FakeUpstream, ORDER, RawClient, SOON, TestRelay, post};
 
 const ORDERS: &str = "/v1/beacon/conversion";
 const CLICK: &str = "/v1/beacon/click/a1?pos=1&sign=0F";
@@ -333,6 +335,81 @@ async fn a_connection_goes_on_after_a_refused_coding() {
     let good = client.exchange(&post(CLICK, head, gzip(br#"{"user_id":"u"}"#))).await;
     assert_eq!(good.status, 202);
     upstream.next_event().await;
+    relay.settled().await;
+    relay.finish().await;
+}
+
+/// More callers at once than there is memory for: each is taken whole or told to come again.
+#[tokio::test]
+async fn bodies_under_way_have_a_bound_together() {
+    const CALLERS: usize = 20;
+    let upstream = FakeUpstream::start().await;
+    let bounds = "[server]\nmany_max = \"1 MiB\"\nbodies_max = \"2 MiB\"";
+    let relay = TestRelay::start_with(bounds, &upstream).await;
+    let (addr, mut callers) = (relay.addr(), JoinSet::new());
+    let go_on = Arc::new(tokio::sync::Semaphore::new(0));
+    let (refused, mut told) = tokio::sync::mpsc::channel(CALLERS);
+    for n in 0..CALLERS {
+        let body = format!(r#"{{"session_id":"{}"}}"#, "s".repeat(255_000));
+        let request = post(&format!("/v1/beacon/view/{n}"), "", body);
+        let (go_on, refused) = (Arc::clone(&go_on), refused.clone());
+        callers.spawn(async move {
+            let mut client = RawClient::connect(addr).await;
+            let (most, last) = request.split_at(request.len() - 1);
+            client.send(most).await;
+            tokio::select! {
+                // Nobody polls for an answer again that was half read: it is the last one.
+                answer = client.answer() => {
+                    refused.send(()).await.unwrap();
+                    return answer.unwrap();
+                }
+                _ = go_on.acquire() => {}
+            }
+            client.exchange(last).await
+        });
+    }
+    // Eight bodies fill it; nobody else is let in while none of them ends.
+    for _ in 0..CALLERS - 8 {
+        tokio::time::timeout(SOON, told.recv()).await.expect("is told at once").unwrap();
+    }
+    go_on.close();
+    let answers = callers.join_all().await;
+    let taken = answers.iter().filter(|answer| answer.status == 202).count();
+    assert!((2..=8).contains(&taken), "{taken} were taken");
+    for answer in answers.iter().filter(|answer| answer.status != 202) {
+        problem(answer, 503, "overloaded");
+        assert_eq!(answer.header("retry-after"), Some("1"));
+    }
+    // All of it is free again: four times over.
+    for n in 0..32 {
+        let body = format!(r#"{{"session_id":"{}"}}"#, "s".repeat(255_000));
+        assert_eq!(relay.post(&format!("/v1/beacon/view/again-{n}"), body).await.status, 202);
+    }
+    // Inflated bytes count too.
+    let inflating = gzip(format!(r#"{{"session_id":"{}"}}"#, "s".repeat(60_000)).as_bytes());
+    let answer =
+        relay.post_with("/v1/beacon/view/z", "Content-Encoding: gzip\r\n", inflating).await;
+    assert_eq!(answer.status, 202);
+    relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_slow_body_takes_the_place_of_a_request() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with("[server]\nrequests_max = 1", &upstream).await;
+    let request = post("/v1/beacon/view/1", "", r#"{"user_id":"u"}"#);
+    let (most, last) = request.split_at(request.len() - 1);
+    let mut slow = RawClient::connect(relay.addr()).await;
+    slow.send(most).await;
+    // Until its head is read the place is free.
+    let full = async {
+        while relay.post("/v1/beacon/view/2", r#"{"user_id":"u"}"#).await.status == 202 {}
+    };
+    tokio::time::timeout(SOON, full).await.expect("the place is taken");
+    problem(&relay.post("/v1/beacon/view/2", "{").await, 503, "overloaded");
+    assert_eq!(slow.exchange(last).await.status, 202);
+    assert_eq!(relay.post("/v1/beacon/view/2", r#"{"user_id":"u"}"#).await.status, 202);
     relay.settled().await;
     relay.finish().await;
 }

@@ -170,3 +170,23 @@ async fn a_refusal_never_quotes_the_body() {
     assert!(!relay.metrics().await.contains(canary));
     relay.finish().await;
 }
+
+/// As `openapi.yaml` says: no route is asked, so there is no problem document.
+#[tokio::test]
+async fn what_is_no_http_is_told_so_barely() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start(&upstream).await;
+    let long = "x".repeat(65_600);
+    for (request, status) in [
+        ("GARBAGE\r\n\r\n".to_owned(), 400),
+        (format!("POST /v1/beacon/view/1?{long} HTTP/1.1\r\nHost: r\r\n\r\n"), 414),
+    ] {
+        let mut client = RawClient::connect(relay.addr()).await;
+        let answer = client.exchange(request.as_bytes()).await;
+        assert_eq!((answer.status, answer.body.len()), (status, 0));
+        client.end().await;
+    }
+    assert_eq!(relay.post("/v1/beacon/view/1", r#"{"user_id":"u"}"#).await.status, 202);
+    relay.settled().await;
+    relay.finish().await;
+}

@@ -8,7 +8,7 @@ use brotli_decompressor::{
 use super::{InflateFault, Out};
 
 /// Undoes one brotli stream.
-pub(super) fn undo(body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
+pub(super) fn undo(body: &[u8], out: &mut Out<'_>) -> Result<(), InflateFault> {
     let alloc = StandardAlloc::default;
     // "Strict" is without the large-window extension, which no content coding has.
     let mut state = BrotliState::new_strict(Capped::to(out.most), alloc(), alloc());

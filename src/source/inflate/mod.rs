@@ -29,6 +29,9 @@ pub enum InflateFault {
         /// The limit.
         most: usize,
     },
+    /// There is no memory for it now.
+    #[error("there is no room to inflate the body")]
+    NoRoom,
 }
 
 /// Room that is made at once; one read of a decoder gives no more.
@@ -45,21 +48,40 @@ const PARTS_MAX: usize = 512;
 /// # Errors
 /// [`InflateFault`]: the sender must mend the body.
 pub fn inflate(codings: Codings, body: &[u8], most: usize) -> Result<Vec<u8>, InflateFault> {
+    inflate_into(codings, body, most, &mut |_| true)
+}
+
+/// The same, asking `grow` before so many bytes more are taken. What a decoder itself needs beside
+/// is bounded and not asked for.
+///
+/// # Errors
+/// The same, and [`InflateFault::NoRoom`] when `grow` says no: the body may be sent again.
+pub fn inflate_into(
+    codings: Codings,
+    body: &[u8],
+    most: usize,
+    grow: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<u8>, InflateFault> {
     let mut layers = codings.outermost_first();
     let mut body = match layers.next() {
-        Some(coding) if !body.is_empty() => undo(coding, body, most)?,
+        Some(coding) if !body.is_empty() => undo(coding, body, most, grow)?,
         Some(_) | None => body.to_vec(),
     };
     for coding in layers {
         if !body.is_empty() {
-            body = undo(coding, &body, most)?;
+            body = undo(coding, &body, most, grow)?;
         }
     }
     Ok(body)
 }
 
-fn undo(coding: Coding, body: &[u8], most: usize) -> Result<Vec<u8>, InflateFault> {
-    let mut out = Out { bytes: Vec::new(), filled: 0, most };
+fn undo(
+    coding: Coding,
+    body: &[u8],
+    most: usize,
+    grow: &mut dyn FnMut(usize) -> bool,
+) -> Result<Vec<u8>, InflateFault> {
+    let mut out = Out { bytes: Vec::new(), filled: 0, most, grow };
     match coding {
         Coding::Gzip => gzip(body, &mut out)?,
         Coding::Brotli => brotli::undo(body, &mut out)?,
@@ -74,14 +96,15 @@ fn undo(coding: Coding, body: &[u8], most: usize) -> Result<Vec<u8>, InflateFaul
 }
 
 /// What was inflated so far.
-struct Out {
+struct Out<'g> {
     /// The first `filled` bytes are; the rest is room.
     bytes: Vec<u8>,
     filled: usize,
     most: usize,
+    grow: &'g mut dyn FnMut(usize) -> bool,
 }
 
-impl Out {
+impl Out<'_> {
     /// Room for at least one more byte, growing as it fills but never past the limit and one.
     fn room(&mut self) -> Result<&mut [u8], InflateFault> {
         if self.filled > self.most {
@@ -91,6 +114,9 @@ impl Out {
             // One byte over tells a body that is too large from one that just fits.
             let step = self.filled.max(STEP);
             let size = self.filled.saturating_add(step).min(self.most.saturating_add(1));
+            if !(self.grow)(size - self.filled) {
+                return Err(InflateFault::NoRoom);
+            }
             self.bytes.reserve_exact(size - self.filled);
             self.bytes.resize(size, 0);
         }
@@ -121,7 +147,7 @@ impl Out {
     }
 }
 
-fn gzip(mut body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
+fn gzip(mut body: &[u8], out: &mut Out<'_>) -> Result<(), InflateFault> {
     for _part in 0..PARTS_MAX {
         out.read(&mut GzDecoder::new(&mut body))?;
         if body.is_empty() {
@@ -131,7 +157,7 @@ fn gzip(mut body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
     Err(InflateFault::Corrupt)
 }
 
-fn deflate(body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
+fn deflate(body: &[u8], out: &mut Out<'_>) -> Result<(), InflateFault> {
     // The low half of a frame's first byte is 8. No encoder begins a bare stream so: it would be
     // a stored block whose padding is not zero.
     let framed = body.first().is_some_and(|first| first & 0x0f == 8);

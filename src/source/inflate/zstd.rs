@@ -18,7 +18,7 @@ const BLOCK_MAX: u64 = 128 << 10;
 const HEAD: usize = 6;
 
 /// Undoes one or several frames.
-pub(super) fn undo(mut body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
+pub(super) fn undo(mut body: &[u8], out: &mut Out<'_>) -> Result<(), InflateFault> {
     for _part in 0..PARTS_MAX {
         frame(&mut body, out)?;
         if body.is_empty() {
@@ -30,7 +30,7 @@ pub(super) fn undo(mut body: &[u8], out: &mut Out) -> Result<(), InflateFault> {
 
 /// One frame. A new decoder each time takes memory as it is filled; one that is used again would
 /// take a whole window, which the frame's own head asks for.
-fn frame(body: &mut &[u8], out: &mut Out) -> Result<(), InflateFault> {
+fn frame(body: &mut &[u8], out: &mut Out<'_>) -> Result<(), InflateFault> {
     let mut decoder = FrameDecoder::new();
     decoder.set_max_window_size(WINDOW_MAX);
     let (head, rest) = body.split_at_checked(HEAD).ok_or(InflateFault::Corrupt)?;
