@@ -1,5 +1,6 @@
 //! What will run: every setting read, cross-checked, and every fault found at once.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use super::written::Written;
 use super::{access, clients, destinations, tls};
 use crate::caller::Access;
 use crate::event::{DestinationName, SourceName};
+use crate::forward::verdict::WhenUnsure;
 use crate::http::admin::Token;
 use crate::origin::Origins;
 use crate::source::keep::Keep;
@@ -121,15 +123,16 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
         let what = format!("and server.listen are both {}", server.listen);
         reader.inner_fault("admin", "listen", what, "give each listener a port of its own");
     }
-    let destinations = destination_list(&reader, outside);
+    let mut destinations = destination_list(&reader, outside);
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let profiles = profiles::read_all(&reader);
     let mut written = Written::of(root);
-    let mut sources = source_list(&reader, &names, &profiles, &mut written);
+    let (mut sources, unsure) = source_list(&reader, &names, &profiles, &mut written);
     for source in &mut sources {
         source.event_origins = event_origins(&source.to, &destinations);
         source.keep = keep(&source.to, &destinations);
     }
+    destinations.iter_mut().for_each(|one| one.when_unsure_of.clone_from(&unsure));
     let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
     let clients = clients::read(&reader, &names);
     reader.finish();
@@ -298,14 +301,19 @@ fn destination_list(reader: &Reader<'_>, outside: &dyn Outside) -> Vec<forward::
     list
 }
 
+type Unsure = BTreeMap<SourceName, WhenUnsure>;
+
+/// The sources, and what those want done with what may have arrived that say so themselves.
 fn source_list(
     reader: &Reader<'_>,
     destinations: &[DestinationName],
     profiles: &Profiles,
     written: &mut Written,
-) -> Vec<source::Settings> {
+) -> (Vec<source::Settings>, Unsure) {
     let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
+    let mut unsure = Unsure::new();
     for reader in reader.tables("source") {
+        let when_unsure = destinations::when_unsure(&reader);
         if let Some(settings) = sources::read(&reader, destinations, &mut schemas, profiles) {
             if list.iter().any(|one| one.name == settings.name) {
                 reader.fault("name", "is taken by another source", "");
@@ -321,6 +329,7 @@ fn source_list(
                     format!("and the path of source {:?} take the same requests", other.name);
                 reader.fault("path", what, "give each source a path of its own");
             }
+            unsure.extend(when_unsure.map(|when| (settings.name.clone(), when)));
             list.push(settings);
         }
         reader.finish();
@@ -330,7 +339,7 @@ fn source_list(
             written.file(&format!("schema {file}"), loaded.text.as_bytes());
         }
     }
-    list
+    (list, unsure)
 }
 
 /// The origins to which all of `to` send events that name their URL. A destination with a path of

@@ -1,20 +1,24 @@
-//! The gate in front of an origin: closed by its `Retry-After`, or by failures one after another.
+//! The gate in front of an origin: closed by its `Retry-After`, by failures one after another, or
+//! because it refuses everything.
 //!
-//! While it is closed nothing is leased, so an outage costs one probe at a time and no storm.
+//! While it is closed nothing is sent, so an outage costs one probe at a time and no storm, and a
+//! misdeployed upstream does not turn a backlog into dead letters.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::spool::DeliveryId;
 
 /// Different deliveries that fail one after another before the breaker opens.
 const FAILURES_TO_OPEN: u32 = 5;
-/// Longest wait of an open breaker for its next probe.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// Refusals of the whole destination (401, 403, 404, 405) one after another before it counts as
+/// broken, and not the events.
+const REFUSALS_TO_CLOSE: u32 = 20;
+/// Longest wait of a closed gate for its next probe.
+pub const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// Wait before the first probe; doubled up to [`PROBE_EVERY`].
 const PROBE_FIRST: Duration = Duration::from_millis(250);
 
@@ -22,23 +26,62 @@ const PROBE_FIRST: Duration = Duration::from_millis(250);
 const PROBE_DOUBLINGS_MAX: u32 = 8;
 
 /// One origin's gate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
-    closing: Notify,
+    /// Shared by the gates of a destination.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     /// Nothing is sent before: the origin's own word, which nothing undoes.
     asked_until: Option<Instant>,
-    /// Nothing is sent before: the breaker's next probe, forgotten once the origin works.
+    /// Nothing is sent before: the next probe, forgotten once the origin works.
     probe_at: Option<Instant>,
     /// Deliveries that failed one after another, each counted once in a row.
     failures: u32,
     last_failed: Option<DeliveryId>,
-    /// Probes that failed since the breaker opened.
+    refusals: u32,
+    /// Probes that failed since the gate closed.
     probes: u32,
+    /// Deliveries put aside since the gate closed.
+    aside: u32,
+    closed_since: Option<Instant>,
+}
+
+impl State {
+    const fn is_broken(&self) -> bool {
+        self.failures >= FAILURES_TO_OPEN
+    }
+
+    const fn is_refusing(&self) -> bool {
+        self.refusals >= REFUSALS_TO_CLOSE
+    }
+
+    const fn is_shut(&self) -> bool {
+        self.is_broken() || self.is_refusing()
+    }
+
+    fn passage(&self, now: Instant) -> Passage {
+        match self.asked_until.max(self.probe_at) {
+            Some(until) if until > now => Passage::Closed(until),
+            Some(_) | None if self.is_shut() => Passage::Probe,
+            Some(_) | None => Passage::Open,
+        }
+    }
+
+    /// Notes a failed probe, or the failure that shuts the gate: answers whether it is that one.
+    fn shut(&mut self, was_shut: bool, now: Instant) -> Turn {
+        if !self.is_shut() {
+            return Turn::None;
+        }
+        self.probes += u32::from(was_shut && self.probes < PROBE_DOUBLINGS_MAX);
+        let wait = PROBE_FIRST.saturating_mul(1 << self.probes).min(PROBE_EVERY);
+        self.probe_at = now.checked_add(wait);
+        self.closed_since.get_or_insert(now);
+        if was_shut { Turn::None } else { Turn::Shut }
+    }
 }
 
 /// What may be sent now.
@@ -52,55 +95,120 @@ pub enum Passage {
     Closed(Instant),
 }
 
+/// What an attempt's end did to its gate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Nothing that anyone must hear of.
+    None,
+    /// The gate has shut: from now on it is probed.
+    Shut,
+    /// The origin works again, after so long.
+    Opened(Duration),
+}
+
+/// What is to be told of a gate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Failures have opened the breaker.
+    pub broken: bool,
+    /// Twenty refusals of the whole destination in a row.
+    pub refusing: bool,
+    /// Nothing is sent for so long.
+    pub closed_for: Option<Duration>,
+}
+
 impl Gate {
+    /// An open gate, which tells there when it may have closed.
+    #[must_use]
+    pub fn new(changed: Arc<Notify>) -> Self {
+        Self { state: Mutex::default(), changed }
+    }
+
     /// What may be sent at `now`.
     pub fn passage(&self, now: Instant) -> Passage {
-        let state = self.state();
-        match state.asked_until.max(state.probe_at) {
-            Some(until) if until > now => Passage::Closed(until),
-            Some(_) | None if state.failures >= FAILURES_TO_OPEN => Passage::Probe,
-            Some(_) | None => Passage::Open,
+        self.state().passage(now)
+    }
+
+    /// Whether one delivery may be sent now; a probe is the only one until its end, or until the
+    /// next is due.
+    ///
+    /// # Errors
+    /// For how long the delivery is best put aside. The more were since the gate closed, the longer,
+    /// so that about one of them comes back for each probe.
+    pub fn enter(&self, now: Instant) -> Result<(), Duration> {
+        let mut state = self.state();
+        match state.passage(now) {
+            Passage::Open => Ok(()),
+            Passage::Probe => {
+                state.probe_at = now.checked_add(PROBE_EVERY);
+                Ok(())
+            }
+            Passage::Closed(until) => {
+                state.aside = state.aside.saturating_add(1);
+                let spread = PROBE_EVERY.saturating_mul(state.aside).as_secs_f64();
+                let wait = Duration::from_secs_f64(spread * fastrand::f64());
+                Err((until - now).saturating_add(wait))
+            }
         }
     }
 
-    /// Whether failures have opened the breaker.
-    pub fn is_broken(&self) -> bool {
-        self.state().failures >= FAILURES_TO_OPEN
-    }
-
-    /// The origin works: an answer other than "not now" came.
-    pub fn succeeded(&self) {
+    /// The origin works: an answer other than "not now" came for an event.
+    pub fn succeeded(&self, now: Instant) -> Turn {
         let mut state = self.state();
+        let since = state.closed_since;
         *state = State { asked_until: state.asked_until, ..State::default() };
+        since.map_or(Turn::None, |since| Turn::Opened(now.saturating_duration_since(since)))
     }
 
     /// The origin said "not now" to `delivery`, or nothing at all. A hint closes the gate for all
     /// of the origin; without one, failures of different deliveries in a row open the breaker, so
     /// that one poisoned event never does.
-    pub fn failed(&self, delivery: DeliveryId, hint: Option<Duration>, now: Instant) {
+    pub fn failed(&self, delivery: DeliveryId, hint: Option<Duration>, now: Instant) -> Turn {
         let mut state = self.state();
-        let probing = state.failures >= FAILURES_TO_OPEN;
+        let was_shut = state.is_shut();
         if state.last_failed.replace(delivery) != Some(delivery) {
             state.failures = state.failures.saturating_add(1);
         }
-        if state.failures >= FAILURES_TO_OPEN {
-            state.probes += u32::from(probing && state.probes < PROBE_DOUBLINGS_MAX);
-            let wait = PROBE_FIRST.saturating_mul(1 << state.probes).min(PROBE_EVERY);
-            state.probe_at = state.probe_at.max(now.checked_add(wait));
-        }
+        let turn = state.shut(was_shut, now);
         let asked = hint.and_then(|hint| now.checked_add(hint));
         state.asked_until = state.asked_until.max(asked);
         drop(state);
-        self.closing.notify_waiters();
+        self.changed.notify_waiters();
+        turn
     }
 
-    /// Waits for the next failure, which may have closed the gate. One that comes after this call
-    /// and before the first poll counts too.
-    pub fn closing(&self) -> Notified<'_> {
-        self.closing.notified()
+    /// The origin refused as one does that is not the right one, or does not know us: 401, 403,
+    /// 404 or 405. Says besides whether the event is to be kept for later, for it is the
+    /// destination that is broken.
+    pub fn refused(&self, now: Instant) -> (Turn, bool) {
+        let mut state = self.state();
+        let (was_shut, was_refusing) = (state.is_shut(), state.is_refusing());
+        // An answer came, so what does not answer is not what is wrong.
+        (state.failures, state.last_failed) = (0, None);
+        state.refusals = state.refusals.saturating_add(1);
+        let turn = state.shut(was_shut, now);
+        if !state.is_shut() {
+            (state.probe_at, state.probes, state.aside) = (None, 0, 0);
+            let since = state.closed_since.take();
+            let opened = since.map(|since| now.saturating_duration_since(since));
+            return (opened.map_or(Turn::None, Turn::Opened), false);
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        (turn, was_refusing)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    /// How it stands.
+    pub fn standing(&self, now: Instant) -> Standing {
+        let state = self.state();
+        let closed_for = match state.passage(now) {
+            Passage::Closed(until) => Some(until - now),
+            Passage::Open | Passage::Probe => None,
+        };
+        Standing { broken: state.is_broken(), refusing: state.is_refusing(), closed_for }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -109,53 +217,119 @@ impl Gate {
 mod tests {
     use super::*;
 
-    fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) {
-        ids.for_each(|id| gate.failed(DeliveryId(id), None, now));
+    fn gate() -> (Gate, Instant) {
+        (Gate::new(Arc::default()), Instant::now())
+    }
+
+    fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) -> Vec<Turn> {
+        ids.map(|id| gate.failed(DeliveryId(id), None, now)).collect()
     }
 
     #[test]
     fn failures_in_a_row_open_the_breaker_and_a_probe_closes_it() {
-        let (gate, now) = (Gate::default(), Instant::now());
-        fail(&gate, 0..4, now);
+        let (gate, now) = gate();
+        assert_eq!(fail(&gate, 0..4, now), [Turn::None; 4]);
         assert_eq!(gate.passage(now), Passage::Open);
-        fail(&gate, 4..5, now);
-        assert_eq!(gate.passage(now), Passage::Closed(now + PROBE_FIRST));
-        assert_eq!(gate.passage(now + PROBE_FIRST), Passage::Probe);
-        gate.succeeded();
-        assert_eq!(gate.passage(now + PROBE_FIRST), Passage::Open);
+        assert_eq!(fail(&gate, 4..6, now), [Turn::Shut, Turn::None]);
+        let then = now + 2 * PROBE_FIRST;
+        assert_eq!(gate.passage(now), Passage::Closed(then));
+        assert_eq!(gate.passage(then), Passage::Probe);
+        assert_eq!(gate.succeeded(then), Turn::Opened(2 * PROBE_FIRST));
+        assert_eq!((gate.passage(then), gate.succeeded(then)), (Passage::Open, Turn::None));
     }
 
     #[test]
-    fn an_open_breaker_probes_at_least_every_three_seconds() {
-        let (gate, mut now) = (Gate::default(), Instant::now());
+    fn an_open_breaker_probes_at_least_every_three_seconds_and_alone() {
+        let (gate, mut now) = gate();
         fail(&gate, 0..5, now);
         for id in 5..40 {
             let Passage::Closed(until) = gate.passage(now) else { panic!("closed") };
             assert!(until - now <= PROBE_EVERY);
+            assert!(gate.enter(now).is_err());
             now = until;
             assert_eq!(gate.passage(now), Passage::Probe);
+            assert_eq!(gate.enter(now), Ok(()));
+            assert!(gate.enter(now).is_err(), "a second probe beside the first");
             fail(&gate, id..id + 1, now);
         }
     }
 
     #[test]
     fn one_poisoned_event_never_opens_it() {
-        let (gate, now) = (Gate::default(), Instant::now());
-        (0..100).for_each(|_| gate.failed(DeliveryId(7), None, now));
+        let (gate, now) = gate();
+        for _ in 0..100 {
+            assert_eq!(gate.failed(DeliveryId(7), None, now), Turn::None);
+        }
         assert_eq!(gate.passage(now), Passage::Open);
-        assert!(!gate.is_broken());
+        assert_eq!(gate.standing(now), Standing::default());
     }
 
     #[test]
     fn a_retry_after_closes_the_gate_and_is_never_undercut() {
-        let (gate, now) = (Gate::default(), Instant::now());
+        let (gate, now) = gate();
         let minute = Duration::from_secs(60);
         gate.failed(DeliveryId(1), Some(minute), now);
         gate.failed(DeliveryId(2), Some(Duration::from_secs(1)), now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
+        assert_eq!(gate.standing(now).closed_for, Some(minute));
         // A success of what was under way does not undo what was asked for.
-        gate.succeeded();
+        gate.succeeded(now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
         assert_eq!(gate.passage(now + minute), Passage::Open);
+    }
+
+    #[test]
+    fn a_retry_after_outranks_the_next_probe() {
+        let (gate, now) = gate();
+        let minute = Duration::from_secs(60);
+        for id in 0..8 {
+            gate.failed(DeliveryId(id), Some(minute), now);
+        }
+        assert_eq!(gate.passage(now + PROBE_EVERY), Passage::Closed(now + minute));
+        assert_eq!(gate.passage(now + minute), Passage::Probe);
+    }
+
+    #[test]
+    fn twenty_refusals_in_a_row_are_a_broken_destination() {
+        let (gate, now) = gate();
+        for _ in 0..19 {
+            assert_eq!(gate.refused(now), (Turn::None, false));
+        }
+        gate.succeeded(now);
+        for _ in 0..19 {
+            assert_eq!(gate.refused(now), (Turn::None, false));
+        }
+        assert_eq!(gate.passage(now), Passage::Open);
+        assert_eq!(gate.refused(now), (Turn::Shut, false), "the twentieth is a dead letter still");
+        assert_eq!(gate.refused(now), (Turn::None, true), "what was under way with it is kept");
+        assert!(gate.standing(now).refusing && !gate.standing(now).broken);
+        let later = now + PROBE_EVERY;
+        assert_eq!((gate.passage(later), gate.enter(later)), (Passage::Probe, Ok(())));
+        assert_eq!(gate.refused(later), (Turn::None, true));
+        let Passage::Closed(until) = gate.passage(later) else { panic!("closed") };
+        assert!(until - later <= PROBE_EVERY);
+        assert_eq!(gate.succeeded(until), Turn::Opened(until - now));
+        assert_eq!(gate.standing(until), Standing::default());
+    }
+
+    #[test]
+    fn a_refusal_after_an_outage_says_that_the_origin_answers() {
+        let (gate, now) = gate();
+        fail(&gate, 0..5, now);
+        let later = now + PROBE_EVERY;
+        assert_eq!(gate.refused(later), (Turn::Opened(PROBE_EVERY), false));
+        assert_eq!(gate.passage(later), Passage::Open);
+    }
+
+    #[test]
+    fn what_is_put_aside_comes_back_about_once_for_each_probe() {
+        let (gate, now) = gate();
+        fail(&gate, 0..5, now);
+        let mut waits: Vec<Duration> =
+            (0..300).map(|_| gate.enter(now).expect_err("closed")).collect();
+        waits.sort_unstable();
+        assert!(waits[0] < 10 * PROBE_EVERY, "{:?}", waits[0]);
+        let middle = waits[150].as_secs_f64() / PROBE_EVERY.as_secs_f64();
+        assert!((50.0..150.0).contains(&middle), "{middle}");
     }
 }

@@ -2,31 +2,43 @@
 //!
 //! It decides nothing about other destinations and shares nothing with them but the spool.
 
+mod attempt;
 pub mod backoff;
 pub mod client;
+pub mod concurrency;
 pub mod gate;
+pub mod gates;
+pub mod pace;
+pub mod pause;
 pub mod request;
+pub mod standing;
 pub mod verdict;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::event::DestinationName;
-use crate::ledger::{Held, LeaseEnd, Ledger};
+use crate::event::{DestinationName, SourceName};
+use crate::ledger::Ledger;
 use crate::metrics::{DestinationMetrics, Metrics};
-use crate::spool::{Cause, Lease, Refusal, SettleError, Settlement, Spool, Want};
+use crate::spool::{Lease, Spool, StoreFault, Want};
 
 use backoff::{Backoff, MaxAge};
 use client::{Client, Counters, Limits, Network};
-use gate::{Gate, Passage};
+use concurrency::{Concurrency, Use};
+use gate::Passage;
+use gates::Gates;
+use pace::{Meter, Pace};
+use pause::{Pause, Until};
 use request::Shape;
-use verdict::{Attempt, Sent, Verdict, WhenUnsure, judge};
+pub use standing::Standing;
+use verdict::WhenUnsure;
 
 /// What a destination's table says, checked.
 #[derive(Clone, Debug)]
@@ -35,8 +47,10 @@ pub struct Settings {
     pub name: DestinationName,
     /// Scheme, authority, target and headers of its requests.
     pub shape: Shape,
-    /// Requests under way at once.
+    /// Requests under way at once,
     pub concurrency: usize,
+    /// of which so many are for fresh events alone.
+    pub reserved_for_live: usize,
     /// Limits of its client.
     pub limits: Limits,
     /// What lies between the client and those it speaks to.
@@ -47,12 +61,27 @@ pub struct Settings {
     pub max_age: MaxAge,
     /// What to do with what may have arrived.
     pub when_unsure: WhenUnsure,
+    /// The same for the sources that say otherwise.
+    pub when_unsure_of: BTreeMap<SourceName, WhenUnsure>,
+}
+
+impl Settings {
+    /// What to do with what may have arrived, of that source.
+    #[must_use]
+    pub fn unsure(&self, source: &SourceName) -> WhenUnsure {
+        self.when_unsure_of.get(source).copied().unwrap_or(self.when_unsure)
+    }
 }
 
 /// Longest wait for something to lease before the gate and the stop are looked at again.
 const LEASE_WAIT: Duration = Duration::from_secs(1);
 /// Wait after the spool could not be asked, so that a broken store is not asked in a spin.
 const FAULT_WAIT: Duration = Duration::from_millis(200);
+
+/// A redirect is told of so often, and thought to go on for so long.
+const REDIRECT_TOLD_EVERY: Duration = Duration::from_secs(60);
+/// Over how many seconds the rate is measured at which a backlog goes.
+const DRAIN_MEASURED_OVER: f64 = 10.0;
 
 /// Sends what is owed to one destination.
 pub struct Forwarder {
@@ -62,9 +91,13 @@ pub struct Forwarder {
     metrics: Arc<Metrics>,
     own_metrics: Arc<DestinationMetrics>,
     client: Client,
-    gate: Gate,
+    gates: Gates,
+    concurrency: Arc<Concurrency>,
+    pace: Pace,
+    pause: Pause,
+    drain: Mutex<Meter>,
+    redirected_at: Mutex<Option<Instant>>,
     clock: Clock,
-    slots: Arc<Semaphore>,
 }
 
 /// How a forwarder is told to stop.
@@ -92,9 +125,22 @@ impl Forwarder {
             resent: own_metrics.possible_duplicates.clone(),
         };
         let client = Client::new(settings.limits, &settings.network, counters, clock.clone());
-        let slots = Arc::new(Semaphore::new(settings.concurrency));
-        let gate = Gate::default();
-        Arc::new(Self { settings, spool, ledger, metrics, own_metrics, client, gate, clock, slots })
+        let now = Instant::now();
+        Arc::new(Self {
+            concurrency: Concurrency::new(settings.concurrency, settings.reserved_for_live),
+            settings,
+            spool,
+            ledger,
+            metrics,
+            own_metrics,
+            client,
+            gates: Gates::default(),
+            pace: Pace::new(now),
+            pause: Pause::default(),
+            drain: Mutex::new(Meter::new(DRAIN_MEASURED_OVER, now)),
+            redirected_at: Mutex::default(),
+            clock,
+        })
     }
 
     /// The destination's name.
@@ -103,10 +149,50 @@ impl Forwarder {
         &self.settings.name
     }
 
-    /// Whether failures have opened the breaker.
+    /// How it stands.
     #[must_use]
-    pub fn is_broken(&self) -> bool {
-        self.gate.is_broken()
+    pub fn standing(&self) -> Standing {
+        let now = Instant::now();
+        let (concurrency, concurrency_max) = self.concurrency.limit();
+        let redirected_at = *lock(&self.redirected_at);
+        Standing {
+            gate: self.gates.standing(now),
+            redirecting: redirected_at.is_some_and(|at| now - at < REDIRECT_TOLD_EVERY),
+            paused: self.pause.until(self.clock.now()),
+            concurrency,
+            concurrency_max,
+            rate: self.pace.rate(),
+            drained_per_second: lock(&self.drain).rate(now),
+        }
+    }
+
+    /// Sends nothing before `until`, or before [`Forwarder::resume`]. What is under way goes on.
+    pub fn pause(&self, until: Until) {
+        self.pause.set(until);
+        self.gates.look_again();
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.pause.clear();
+        self.gates.look_again();
+    }
+
+    /// A delivery ended that was not fresh.
+    fn drained(&self, now: Instant) {
+        lock(&self.drain).add(1.0, now);
+    }
+
+    /// Tells of a redirect, once in a while.
+    fn redirected(&self, now: Instant) {
+        let mut at = lock(&self.redirected_at);
+        if at.is_none_or(|at| now - at >= REDIRECT_TOLD_EVERY) {
+            *at = Some(now);
+            tracing::warn!(
+                destination = %self.settings.name,
+                "the destination answers with a redirect, which is never followed: mend base_url"
+            );
+        }
     }
 
     /// Leases and sends until told to stop; returns when every attempt has been settled.
@@ -122,33 +208,43 @@ impl Forwarder {
         attempts.wait().await;
     }
 
-    /// Waits for the gate and a free slot, leases what fits and starts an attempt for each.
+    /// Waits for pause, gate, pace and a free slot, leases what fits and starts an attempt for
+    /// each.
     ///
     /// Cancel-safe: between the lease's answer and the start of its attempts nothing waits.
     async fn round(self: &Arc<Self>, stop: &Stop, attempts: &TaskTracker) {
-        let closing = self.gate.closing();
-        let most = match self.gate.passage(Instant::now()) {
-            Passage::Open => self.settings.concurrency,
-            Passage::Probe => 1,
-            Passage::Closed(until) => return tokio::time::sleep_until(until).await,
+        let changed = self.gates.changed();
+        let now = Instant::now();
+        if let Some(left) = self.pause.left(self.clock.now()) {
+            // The clock may be set, so the pause is looked at again before its end.
+            return wait_for(changed, now + left.min(LEASE_WAIT)).await;
+        }
+        let probing = match self.gates.passage(now) {
+            Passage::Open => false,
+            Passage::Probe => true,
+            Passage::Closed(until) => return wait_for(changed, until).await,
         };
-        let Ok(first) = Arc::clone(&self.slots).acquire_owned().await else { return };
-        // A probe goes alone: it waits for what was under way before the breaker opened.
-        if most == 1 && self.slots.available_permits() + 1 < self.settings.concurrency {
-            drop(first);
-            return tokio::time::sleep(Duration::from_millis(10)).await;
+        let mut want =
+            if probing { self.concurrency.want_probe() } else { self.concurrency.want() };
+        if !probing {
+            match self.pace.ready(now) {
+                Ok(most) => want = Want { max: want.max.min(most), others: want.others.min(most) },
+                Err(at) => return wait_for(changed, at).await,
+            }
         }
-        let mut permits = vec![first];
-        while permits.len() < most
-            && let Ok(more) = Arc::clone(&self.slots).try_acquire_owned()
-        {
-            permits.push(more);
+        if want.max == 0 {
+            return tokio::select! {
+                () = changed => (),
+                () = self.concurrency.freed() => (),
+            };
         }
-        // A gate that closes ends the wait for something to send. Both are cancel-safe.
+        // Any of these ends the wait for something to send; all are cancel-safe. A slot that is
+        // given back lets others be leased where none might be before.
         let leased = tokio::select! {
             biased;
-            () = closing => return,
-            leased = self.spool.lease(&self.settings.name, Want::any(permits.len()), LEASE_WAIT) => leased,
+            () = changed => return,
+            () = self.concurrency.freed(), if want.others == 0 => return,
+            leased = self.lease(want, probing) => leased,
         };
         let leases = match leased {
             Ok(leases) => leases,
@@ -157,135 +253,38 @@ impl Forwarder {
                 return tokio::time::sleep(FAULT_WAIT).await;
             }
         };
-        for (lease, permit) in leases.into_iter().zip(permits) {
+        let now = Instant::now();
+        self.pace.started(leases.len(), now);
+        for lease in leases {
             let held = self.ledger.lease(&self.settings.name);
-            attempts.spawn(Arc::clone(self).deliver(lease, held, permit, stop.attempts.clone()));
+            let slot = self.concurrency.take(Use::of(lease.lane, probing), now);
+            attempts.spawn(Arc::clone(self).deliver(lease, held, slot, stop.attempts.clone()));
         }
     }
 
-    /// One delivery from its lease to its settlement.
-    async fn deliver(
-        self: Arc<Self>,
-        lease: Lease,
-        held: Held,
-        slot: OwnedSemaphorePermit,
-        stop: CancellationToken,
-    ) {
-        let settlement = if self.is_expired(&lease) {
-            let refusal =
-                Refusal { cause: Cause::Expired, status: None, answer: bytes::Bytes::new() };
-            Settlement::DeadLetter(refusal)
-        } else {
-            match stop.run_until_cancelled(self.attempt(&lease)).await {
-                Some(verdict) => self.settlement(&lease, verdict),
-                None => Settlement::PutBack,
+    /// Takes what is wanted. A probe takes what waits for its time when nothing is due: else an
+    /// origin that works again would be found out only when the next backoff ends.
+    async fn lease(&self, want: Want, probing: bool) -> Result<Vec<Lease>, StoreFault> {
+        let name = &self.settings.name;
+        if probing {
+            let leases = self.spool.lease(name, want, Duration::ZERO).await?;
+            if !leases.is_empty() {
+                return Ok(leases);
             }
-        };
-        drop(slot);
-        self.settle(lease, held, settlement).await;
-    }
-
-    fn is_expired(&self, lease: &Lease) -> bool {
-        let event = &lease.event;
-        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.now())
-    }
-
-    /// Sends once and judges the answer; the gate hears of it.
-    async fn attempt(&self, lease: &Lease) -> Verdict {
-        let Ok(request) = self.settings.shape.request(&lease.event, self.clock.now()) else {
-            let answer = bytes::Bytes::new();
-            return Verdict::Refused(Refusal { cause: Cause::Unsendable, status: None, answer });
-        };
-        let started = Instant::now();
-        let attempt = self.client.attempt(request).await;
-        let took = started.elapsed();
-        self.own_metrics.attempt_seconds.record(took.as_secs_f64());
-        let status = match &attempt {
-            Attempt::Answered { status, .. } => Some(status.as_u16()),
-            Attempt::Unanswered { .. } => None,
-        };
-        let verdict = judge(attempt);
-        self.metrics.attempt(&self.own_metrics, verdict.code());
-        tracing::debug!(
-            destination = %self.settings.name, delivery.id = lease.id.0, status,
-            verdict = verdict.code(), duration_ms = took.as_millis(), "attempted"
-        );
-        match &verdict {
-            Verdict::Delivered | Verdict::Refused(_) => self.gate.succeeded(),
-            Verdict::TryAgain { hint, .. } => {
-                let hint = hint.map(|hint| hint.min(self.settings.backoff.retry_after_max));
-                self.gate.failed(lease.id, hint, Instant::now());
-            }
+            self.spool.hasten(name).await?;
         }
-        verdict
+        self.spool.lease(name, want, LEASE_WAIT).await
     }
+}
 
-    /// What a verdict means for this delivery, by its kind, age and attempts.
-    fn settlement(&self, lease: &Lease, verdict: Verdict) -> Settlement {
-        match verdict {
-            Verdict::Delivered => Settlement::Delivered,
-            Verdict::Refused(refusal) => {
-                if refusal.status == Some(422) {
-                    self.own_metrics.schema_drift.increment(1);
-                }
-                Settlement::DeadLetter(refusal)
-            }
-            Verdict::TryAgain { sent, hint, .. } => {
-                let (event, now) = (&lease.event, self.clock.now());
-                if sent == Sent::Maybe {
-                    if !self.settings.when_unsure.allows(event.kind, now.since(event.accepted_at)) {
-                        let (cause, answer) = (Cause::UnknownOutcome, bytes::Bytes::new());
-                        return Settlement::DeadLetter(Refusal { cause, status: None, answer });
-                    }
-                    self.own_metrics.possible_duplicates.increment(1);
-                }
-                let attempts = lease.attempts.saturating_add(1);
-                let mut random = fastrand::Rng::new();
-                let wait = self.settings.backoff.wait(attempts, hint, &mut random);
-                Settlement::RetryAt(now.after(wait))
-            }
-        }
-    }
+/// Waits until `at`, or for a gate to change. Cancel-safe.
+async fn wait_for(changed: Notified<'_>, at: Instant) {
+    // Elapsed or changed, the next look decides.
+    let _looked = tokio::time::timeout_at(at, changed).await;
+}
 
-    async fn settle(&self, lease: Lease, held: Held, settlement: Settlement) {
-        let (end, outcome) = match &settlement {
-            Settlement::Delivered => (LeaseEnd::Delivered, Some("delivered")),
-            Settlement::RetryAt(_) | Settlement::PutBack => (LeaseEnd::PutBack, None),
-            Settlement::DeadLetter(refusal) => {
-                let expired = refusal.cause == Cause::Expired;
-                (LeaseEnd::Dead, Some(if expired { "expired" } else { "dead" }))
-            }
-        };
-        let (id, accepted_at) = (lease.id.0, lease.event.accepted_at);
-        if let Settlement::DeadLetter(refusal) = &settlement {
-            let attempts = lease.attempts + u32::from(refusal.cause.attempted());
-            tracing::warn!(
-                destination = %self.settings.name, source = %lease.event.source, delivery.id = id,
-                cause = refusal.cause.as_str(), status = refusal.status, attempts,
-                "given up, kept as a dead letter"
-            );
-        }
-        match self.spool.settle(lease, settlement).await {
-            Ok(()) => {
-                if let Some(outcome) = outcome {
-                    self.metrics.delivery(&self.own_metrics, outcome);
-                }
-                if end == LeaseEnd::Delivered {
-                    let lag = self.clock.now().since(accepted_at);
-                    self.own_metrics.delivery_lag_seconds.record(lag.as_secs_f64());
-                }
-                // Last, so that whoever sees nothing in hand sees everything counted.
-                held.end(end);
-            }
-            Err(error @ (SettleError::LeaseLost | SettleError::Fault(_))) => {
-                held.end(LeaseEnd::Lost);
-                tracing::warn!(
-                    destination = %self.settings.name, delivery.id = id, %error,
-                    "not settled, the delivery will be attempted again"
-                );
-            }
-        }
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Forwarder {

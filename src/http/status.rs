@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::problem::{Code, Problem};
 use crate::clock::Clock;
-use crate::forward::Forwarder;
+use crate::forward::{Forwarder, Standing, pause};
 use crate::ledger::{ItemSums, LeaseEnd, LeaseSums, Ledger, Outcome};
 use crate::metrics::Metrics;
 use crate::spool::{DestinationStats, Spool, SpoolStats};
@@ -83,8 +83,13 @@ impl Status {
             set("oldest_pending_seconds", &[name], self.oldest_seconds(one));
         }
         for forwarder in &self.forwarders {
-            let own = self.metrics.destination(forwarder.name());
-            own.breaker_open.set(f64::from(u8::from(forwarder.is_broken())));
+            let name = forwarder.name().as_str();
+            let standing = forwarder.standing();
+            set("breaker_open", &[name], truth(standing.gate.broken));
+            set("refusing", &[name], truth(standing.gate.refusing));
+            set("redirecting", &[name], truth(standing.redirecting));
+            set("paused", &[name], truth(standing.paused.is_some()));
+            set("concurrency_limit", &[name], float(standing.concurrency as u64));
         }
         #[expect(clippy::cast_precision_loss, reason = "a difference is 0 or a bug")]
         for (sum, difference) in self.differences(&stats) {
@@ -127,6 +132,8 @@ impl Status {
             let name = forwarder.name();
             let known = stats.destinations.iter().find(|one| one.name == *name);
             let leases = self.ledger.lease_sums().find(|(own, _)| *own == name);
+            let standing = forwarder.standing();
+            let drain = known.map_or(0, |one| one.backlog + one.retrying);
             json!({
                 "name": name.as_str(),
                 "pending": {
@@ -137,7 +144,18 @@ impl Status {
                 "in_flight": known.map_or(0, |one| one.in_flight),
                 "dead": known.map_or(0, |one| one.dead),
                 "oldest_age_seconds": known.map_or(0.0, |one| self.oldest_seconds(one)),
-                "breaker": if forwarder.is_broken() { "open" } else { "closed" },
+                "breaker": if standing.gate.broken { "open" } else { "closed" },
+                "refusing": standing.gate.refusing,
+                "redirecting": standing.redirecting,
+                "closed_for_seconds": standing.gate.closed_for.map(|left| left.as_secs_f64()),
+                "paused": paused(&standing),
+                "concurrency": { "now": standing.concurrency, "max": standing.concurrency_max },
+                "rate_per_second": standing.rate,
+                "drain": {
+                    "waiting": drain,
+                    "per_second": standing.drained_per_second,
+                    "eta_seconds": standing.eta(drain).map(|eta| eta.as_secs()),
+                },
                 "leases": leases.map(|(_, sums)| lease(&sums)),
             })
         });
@@ -169,6 +187,19 @@ fn items(sums: &ItemSums) -> Value {
         entry[outcome.as_str()] = json!(sums.booked[outcome as usize]);
     }
     entry
+}
+
+/// Nothing, or until when.
+fn paused(standing: &Standing) -> Value {
+    match standing.paused {
+        None => Value::Null,
+        Some(pause::FOR_EVER) => json!({ "until": null }),
+        Some(until) => json!({ "until": until.to_string() }),
+    }
+}
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
 }
 
 fn lease(sums: &LeaseSums) -> Value {

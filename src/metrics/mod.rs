@@ -88,8 +88,6 @@ pub struct DestinationMetrics {
     pub connections_opened: Counter,
     /// See the table.
     pub schema_drift: Counter,
-    /// See the table.
-    pub breaker_open: Gauge,
 }
 
 impl Metrics {
@@ -126,7 +124,6 @@ impl Metrics {
                 possible_duplicates: made.counter("possible_duplicates_total", labels),
                 connections_opened: made.counter("upstream_connections_opened_total", labels),
                 schema_drift: made.counter("schema_drift_total", labels),
-                breaker_open: made.gauge("breaker_open", labels),
             };
             (name, Arc::new(handles))
         });

@@ -25,8 +25,8 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::{
-    Appended, Batch, Cause, DeadFilter, DeadLetter, DeadQuery, Lane, Lease, NewEvent, Refusal,
-    Replayed, SettleError, Settlement, Spool, SpoolStats, Want,
+    Appended, Batch, Cause, DeadFilter, DeadLetter, DeadQuery, Lane, Later, Lease, NewEvent,
+    Refusal, Replayed, SettleError, Settlement, Spool, SpoolStats, Want,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::event::{
@@ -85,6 +85,8 @@ macro_rules! conformance {
             lease: a_dropped_lease_call_has_taken_nothing
             lease: a_lost_acknowledgement_is_a_duplicate_not_a_loss
             lease: destinations_are_settled_apart
+            lease: a_wait_nobody_asked_for_ends_early_when_hastened
+            lease: the_first_sending_is_kept_with_the_delivery
             lanes: what_waited_too_long_is_backlog_and_is_overtaken
             lanes: a_flood_leaves_few_before_the_newest
             lanes: others_are_taken_within_their_bound

@@ -181,6 +181,14 @@ impl Spool for Memory {
         Box::pin(self.lease_within(to, want, wait))
     }
 
+    fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()> {
+        Box::pin(async move {
+            self.shelf("hastening")?.hasten(to, self.clock.now());
+            self.changed.notify_waiters();
+            Ok(())
+        })
+    }
+
     fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {
         Box::pin(async move { self.settle_now(&lease, settlement) })
     }

@@ -51,6 +51,10 @@ pub trait Spool: Send + Sync + 'static {
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>>;
 
+    /// Ends every wait of [`Settlement::Later`] that `to` has: what waits so may be leased from now
+    /// on, after what is due. It is not counted as due before somebody takes it.
+    fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()>;
+
     /// Ends a lease. One that is dropped instead returns by itself when it expires.
     ///
     /// # Errors
@@ -207,6 +211,8 @@ pub struct Lease {
     pub event: Arc<Event>,
     /// Attempts made before this one.
     pub attempts: u32,
+    /// When it was first sent without an answer, if it was: since then it may have arrived.
+    pub sent_at: Option<Timestamp>,
     /// The lane it came from.
     pub lane: Lane,
     /// When the hold ends by itself.
@@ -222,12 +228,38 @@ pub struct Lease {
 pub enum Settlement {
     /// The destination has it.
     Delivered,
-    /// Not now: due again then, with one attempt more.
+    /// Not now: due again then and never before, with one attempt more.
     RetryAt(Timestamp),
+    /// Not now, by a wait that the relay chose by itself.
+    Later(Later),
     /// Back in line without having been attempted.
     PutBack,
     /// Given up, kept for an operator.
     DeadLetter(Refusal),
+}
+
+/// A wait that nobody asked for: it ends early when the destination is known to work again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Later {
+    /// When it ends by itself.
+    pub due: Timestamp,
+    /// Whether an attempt was made, which is then counted.
+    pub attempted: bool,
+    /// When it was sent without an answer, so that it may have arrived. The first time is kept.
+    pub sent_at: Option<Timestamp>,
+}
+
+impl Settlement {
+    /// The wait that it asks for: until when, whether it may end early, and the attempts made.
+    pub(crate) const fn wait(&self) -> Option<(Later, bool)> {
+        match self {
+            Self::RetryAt(due) => {
+                Some((Later { due: *due, attempted: true, sent_at: None }, false))
+            }
+            Self::Later(later) => Some((*later, true)),
+            Self::Delivered | Self::PutBack | Self::DeadLetter(_) => None,
+        }
+    }
 }
 
 /// Why a delivery became a dead letter.

@@ -3,6 +3,7 @@
 mod lead;
 mod network;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use http::Uri;
@@ -20,6 +21,8 @@ use crate::origin::{Origin, Origins};
 
 // What `config/relay.toml` writes for events-api, for a table that leaves it out.
 const CONCURRENCY: usize = 32;
+/// A fourth of the slots is kept for fresh events.
+const LIVE_SHARE: usize = 4;
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 const CONNECTION_MAX_AGE: Duration = Duration::from_secs(5 * 60);
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
@@ -38,6 +41,12 @@ pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Setting
     let name = super::sources::name(reader);
     let base = base_url(reader);
     let concurrency = reader.count("concurrency", 1, 10_000).unwrap_or(CONCURRENCY);
+    let reserved = reader.count("reserved_for_live", 0, 10_000);
+    if reserved.is_some_and(|reserved| reserved >= concurrency) {
+        let what = "leaves nothing of concurrency to what is not fresh";
+        reader.fault("reserved_for_live", what, "write less than concurrency");
+    }
+    let reserved_for_live = reserved.unwrap_or(concurrency / LIVE_SHARE).min(concurrency - 1);
     let limits = Limits {
         idle_connections_max: reader
             .count("idle_connections_max", 0, 10_000)
@@ -58,19 +67,35 @@ pub(super) fn read(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Setting
     }
     let backoff = backoff(reader);
     let max_age = max_age(reader);
-    let unsure = [
-        ("by-kind", WhenUnsure::ByKind),
-        ("retry", WhenUnsure::Retry),
-        ("dead-letter", WhenUnsure::DeadLetter),
-    ];
-    let when_unsure = reader.choice("when_unsure", &unsure).unwrap_or_default();
+    let when_unsure = when_unsure(reader).unwrap_or_default();
     let lead = lead::read(reader, outside);
     let target = target(reader, base.as_ref());
     let origin = base.map(|(origin, _)| origin);
     let network = network::read(reader, outside, origin.as_ref(), target.as_ref());
     let (shape, network) = (Shape::new(origin?, target?, lead?), network?);
     let name = DestinationName::new(name?);
-    Some(Settings { name, shape, concurrency, limits, network, backoff, max_age, when_unsure })
+    Some(Settings {
+        name,
+        shape,
+        concurrency,
+        reserved_for_live,
+        limits,
+        network,
+        backoff,
+        max_age,
+        when_unsure,
+        when_unsure_of: BTreeMap::new(),
+    })
+}
+
+/// What is to be done with what may have arrived, when the table says so.
+pub(super) fn when_unsure(reader: &Reader<'_>) -> Option<WhenUnsure> {
+    let unsure = [
+        ("by-kind", WhenUnsure::ByKind),
+        ("retry", WhenUnsure::Retry),
+        ("dead-letter", WhenUnsure::DeadLetter),
+    ];
+    reader.choice("when_unsure", &unsure)
 }
 
 type Base = (Origin, Option<PathAndQuery>);

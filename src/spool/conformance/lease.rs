@@ -140,6 +140,64 @@ pub(crate) async fn a_retry_is_not_due_early_after_a_reopen<S: Store>() {
     stage.finish().await;
 }
 
+pub(crate) async fn a_wait_nobody_asked_for_ends_early_when_hastened<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    let told = stage.store(stage.event(b"told", &["a"])).await;
+    let own = stage.store(stage.event(b"own", &["a"])).await;
+    let due = stage.clock.now().after(HOUR);
+    for lease in stage.take("a", 2).await {
+        let later = Later { due, attempted: lease.event.id == own, sent_at: None };
+        let told = lease.event.id == told;
+        stage
+            .settle(lease, if told { Settlement::RetryAt(due) } else { Settlement::Later(later) })
+            .await;
+    }
+    stage.none("a").await;
+    stage.spool().hasten(&to("a")).await.unwrap();
+    for _ in 0..2 {
+        let lease = stage.take_one("a").await;
+        assert_eq!((lease.event.id, lease.attempts, lease.lane), (own, 1, Lane::Retry));
+        // It waits anew, for which the hastening before does not count, over a reopen too.
+        let later = Later { due, attempted: false, sent_at: None };
+        stage.settle(lease, Settlement::Later(later)).await;
+        stage.none("a").await;
+        stage.close_and_reopen().await;
+        stage.none("a").await;
+        stage.spool().hasten(&to("a")).await.unwrap();
+    }
+    stage.settle(stage.take_one("a").await, Settlement::Delivered).await;
+    stage.none("a").await;
+    stage.clock.advance(HOUR);
+    let lease = stage.take_one("a").await;
+    assert_eq!((lease.event.id, lease.attempts), (told, 1));
+    stage.deliver([lease]).await;
+    stage.finish().await;
+}
+
+pub(crate) async fn the_first_sending_is_kept_with_the_delivery<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    stage.store(stage.event(b"one", &["a"])).await;
+    let first = stage.clock.now();
+    for (wait, attempts) in [(Duration::from_secs(1), 0), (HOUR, 1), (HOUR, 2)] {
+        let lease = stage.take_one("a").await;
+        assert_eq!((lease.attempts, lease.sent_at), (attempts, (attempts > 0).then_some(first)));
+        let now = stage.clock.now();
+        let later = Later { due: now.after(wait), attempted: true, sent_at: Some(now) };
+        stage.settle(lease, Settlement::Later(later)).await;
+        stage.close_and_reopen().await;
+        stage.clock.advance(wait);
+    }
+    let lease = stage.take_one("a").await;
+    assert_eq!((lease.attempts, lease.sent_at), (3, Some(first)));
+    stage.settle(lease, Settlement::DeadLetter(refusal(Cause::UnknownOutcome))).await;
+    let id = stage.letters().await[0].id;
+    stage.spool().replay(&[id]).await.unwrap();
+    let lease = stage.take_one("a").await;
+    assert_eq!((lease.attempts, lease.sent_at), (0, None), "a replay begins anew");
+    stage.deliver([lease]).await;
+    stage.finish().await;
+}
+
 pub(crate) async fn a_waiting_lease_is_woken_by_an_append<S: Store>() {
     let stage = Stage::<S>::new();
     let spool = Arc::clone(stage.spool());

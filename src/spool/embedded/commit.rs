@@ -318,7 +318,8 @@ impl Committer {
                     bury(state, token, line, &written);
                     Ok(())
                 } else {
-                    state.retry(token, now.after(ROOM_AGAIN));
+                    let attempts = drafts[LogKind::Dead.index()][draft].record.attempts;
+                    state.wait_for_room(token, attempts, now.after(ROOM_AGAIN));
                     Err(SettleError::LeaseLost)
                 };
                 Answer::Settled { line, answer, answered }
@@ -379,11 +380,14 @@ fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &
         attempts: record.attempts,
         accepted_at: record.event.accepted_at,
         on_disk: true,
+        sooner: record.sooner,
+        sent_at: record.sent_at,
+        round: 0,
     };
     if let Some((delivery, _)) = state.release(token) {
         state.set(delivery.place.as_prior());
         state.moved_away(&delivery);
-        state.lines[line].due.insert((record.at, delivery.id), waiting);
+        state.lines[line].wait(record.at, delivery.id, waiting);
     }
 }
 

@@ -88,7 +88,7 @@ pub(super) struct Got {
 /// is.
 pub(super) fn plan(state: &mut State, line: usize, want: Want, now: Timestamp) -> Option<Plan> {
     if want.others > 0
-        && let Some(points) = due_points(state, line, now)
+        && let Some(points) = due_points(state, line, want.others, now)
     {
         return Some(Plan::Points(points));
     }
@@ -108,13 +108,17 @@ pub(super) fn plan(state: &mut State, line: usize, want: Want, now: Timestamp) -
     Some(Plan::Piece(piece))
 }
 
-fn due_points(state: &mut State, line: usize, now: Timestamp) -> Option<Vec<Point>> {
+fn due_points(state: &mut State, line: usize, max: usize, now: Timestamp) -> Option<Vec<Point>> {
     if state.lines[line].ready(Lane::Retry) > 0 {
         return None;
     }
     let mut gone = Vec::new();
     let mut points = Vec::new();
-    for (key, waiting) in state.lines[line].due.range(..=(now, DeliveryId(u64::MAX))) {
+    let due = state.lines[line].due.range(..=(now, DeliveryId(u64::MAX)));
+    let due: Vec<_> = due.take(POINTS_MAX).map(|(key, one)| (*key, *one)).collect();
+    let due =
+        if due.is_empty() { state.lines[line].hastened(now, max.min(POINTS_MAX)) } else { due };
+    for (key, waiting) in &due {
         let place = waiting.place;
         match state.track(place.log).holding(place.seq) {
             Some(segment) => points.push(Point {
@@ -125,9 +129,6 @@ fn due_points(state: &mut State, line: usize, now: Timestamp) -> Option<Vec<Poin
                 seed: segment.seed,
             }),
             None => gone.push(*key),
-        }
-        if points.len() == POINTS_MAX {
-            break;
         }
     }
     for key in gone {
@@ -321,9 +322,19 @@ pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
         state.lines[line].unread.went(reader, next, got.found.len() as u64);
         for (place, record, origin) in got.found {
             let attempts = record.attempts;
+            let (sooner, sent_at) = (record.sooner, record.sent_at);
             let id = DeliveryId::begun_by(place.seq, place.slot);
             state.lines[line].note_age(record.event.accepted_at);
-            state.lines[line].stage(Delivery { id, place, record, origin, attempts, lane });
+            state.lines[line].stage(Delivery {
+                id,
+                place,
+                record,
+                origin,
+                attempts,
+                lane,
+                sooner,
+                sent_at,
+            });
         }
         for damage in &got.damage {
             lose(state, line, damage, reader);
@@ -345,8 +356,18 @@ pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
             continue;
         };
         if state.lines[line].due.remove(&key).is_some() {
-            let (id, attempts, lane) = (key.1, waiting.attempts, Lane::Retry);
-            state.lines[line].stage(Delivery { id, place, record, origin, attempts, lane });
+            // One that is encrypted could not be read before.
+            let sent_at = record.sent_at;
+            state.lines[line].stage(Delivery {
+                id: key.1,
+                place,
+                record,
+                origin,
+                attempts: waiting.attempts,
+                lane: Lane::Retry,
+                sooner: waiting.sooner,
+                sent_at: waiting.sent_at.or(sent_at),
+            });
         }
     }
 }

@@ -4,29 +4,44 @@
 
 use bytes::Bytes;
 
+use crate::clock::Timestamp;
 use crate::event::{ClientHeaders, Event};
 
 /// Headers of the client.
 const HEADERS: u8 = 1;
-// 2 is kept for what a delivery learned from its attempts.
+/// When a delivery was first sent without an answer: milliseconds since the epoch, eight bytes.
+const SENT_AT: u8 = 2;
 
 /// Bytes of a tag and a length.
 const LEAD: usize = 3;
 
 /// Bytes that the section of an event takes.
-pub(super) fn len(event: &Event) -> usize {
+pub(super) fn len(event: &Event, sent_at: Option<Timestamp>) -> usize {
     let headers = event.headers.as_bytes().len();
-    if headers == 0 { 0 } else { LEAD + headers }
+    let headers = if headers == 0 { 0 } else { LEAD + headers };
+    headers + sent_at.map_or(0, |_| LEAD + size_of::<u64>())
 }
 
 /// Appends the section of an event to `out`.
-pub(super) fn encode(event: &Event, out: &mut Vec<u8>) {
+pub(super) fn encode(event: &Event, sent_at: Option<Timestamp>, out: &mut Vec<u8>) {
+    let mut part = |tag: u8, bytes: &[u8]| {
+        out.push(tag);
+        out.extend_from_slice(&(bytes.len() as u16).to_le_bytes());
+        out.extend_from_slice(bytes);
+    };
     let headers = event.headers.as_bytes();
     if !headers.is_empty() {
-        out.push(HEADERS);
-        out.extend_from_slice(&(headers.len() as u16).to_le_bytes());
-        out.extend_from_slice(headers);
+        part(HEADERS, headers);
     }
+    if let Some(sent_at) = sent_at {
+        part(SENT_AT, &sent_at.as_millis().to_le_bytes());
+    }
+}
+
+/// When the delivery was first sent without an answer.
+pub(super) fn sent_at(section: &[u8]) -> Option<Timestamp> {
+    let millis = find(section, SENT_AT)?.first_chunk()?;
+    Some(Timestamp::from_millis(u64::from_le_bytes(*millis)))
 }
 
 /// The client's headers in a section.

@@ -4,6 +4,7 @@
 //! delivery is in exactly one of the queues.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, Notify};
@@ -13,12 +14,18 @@ use super::record::{Origin, Record, Sources};
 use super::unread::{Reader, Unread};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, Lane};
+use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, Lane, Later};
 
 /// Deliveries that may wait for another attempt before nothing new is handed out.
 const DUE_MAX: usize = 1_000_000;
 /// Leases that one destination may hold. Far more than any sensible concurrency.
 const HELD_MAX: usize = 65_536;
+
+/// Deliveries looked at for one that may be taken early.
+const HASTENED_LOOK: usize = 1024;
+
+/// When a delivery is due, and which it is.
+pub(super) type Key = (Timestamp, DeliveryId);
 
 /// A delivery that was read.
 #[derive(Debug)]
@@ -29,6 +36,19 @@ pub(super) struct Delivery {
     pub(super) origin: Origin,
     pub(super) attempts: u32,
     pub(super) lane: Lane,
+    /// It waits, or waited last, without having been told to.
+    pub(super) sooner: bool,
+    /// When it was first sent without an answer.
+    pub(super) sent_at: Option<Timestamp>,
+}
+
+impl Delivery {
+    /// Notes what a settlement says besides the time.
+    pub(super) fn wait(&mut self, later: Later, sooner: bool) {
+        self.attempts = self.attempts.saturating_add(u32::from(later.attempted));
+        self.sooner = sooner;
+        self.sent_at = self.sent_at.or(later.sent_at);
+    }
 }
 
 /// A delivery that waits for another attempt.
@@ -39,16 +59,23 @@ pub(super) struct Waiting {
     pub(super) accepted_at: Timestamp,
     /// Its record says the same, so that a reopen changes nothing.
     pub(super) on_disk: bool,
+    pub(super) sooner: bool,
+    pub(super) sent_at: Option<Timestamp>,
+    /// How often the line had been hastened when the wait began.
+    pub(super) round: u32,
 }
 
 impl Waiting {
-    /// After one attempt more.
+    /// What waits in memory alone.
     pub(super) fn again(delivery: &Delivery) -> Self {
         Self {
             place: delivery.place,
-            attempts: delivery.attempts.saturating_add(1),
+            attempts: delivery.attempts,
             accepted_at: delivery.record.event.accepted_at,
             on_disk: false,
+            sooner: delivery.sooner,
+            sent_at: delivery.sent_at,
+            round: 0,
         }
     }
 }
@@ -83,6 +110,10 @@ pub(super) struct Line {
     /// Letters dropped since the store was opened.
     pub(super) dropped: u64,
     turn: u8,
+    /// How often it was hastened.
+    round: u32,
+    /// Something may still wait from before it was hastened last.
+    hastening: bool,
 }
 
 impl Line {
@@ -101,6 +132,8 @@ impl Line {
             dead: 0,
             dropped: 0,
             turn: 0,
+            round: 0,
+            hastening: false,
         }
     }
 
@@ -128,6 +161,32 @@ impl Line {
     /// A delivery was read and waits to be taken.
     pub(super) fn stage(&mut self, delivery: Delivery) {
         self.ready[delivery.lane as usize].push_back(delivery);
+    }
+
+    /// A delivery waits until then.
+    pub(super) fn wait(&mut self, due: Timestamp, id: DeliveryId, waiting: Waiting) {
+        self.due.insert((due, id), Waiting { round: self.round, ..waiting });
+    }
+
+    /// Whatever waits without having been told to may be taken from now on.
+    pub(super) const fn hasten(&mut self) {
+        self.round = self.round.wrapping_add(1);
+        self.hastening = true;
+    }
+
+    /// What may be taken though it is not due, the soonest first. Few of many that must wait are
+    /// looked at: the rest come when they are due.
+    pub(super) fn hastened(&mut self, now: Timestamp, max: usize) -> Vec<(Key, Waiting)> {
+        if !self.hastening {
+            return Vec::new();
+        }
+        let later =
+            self.due.range((Bound::Excluded((now, DeliveryId(u64::MAX))), Bound::Unbounded));
+        let early = |one: &Waiting| one.sooner && one.round != self.round;
+        let found = later.take(HASTENED_LOOK).filter(|(_, one)| early(one));
+        let found: Vec<_> = found.take(max).map(|(key, one)| (*key, *one)).collect();
+        self.hastening = !found.is_empty();
+        found
     }
 
     /// A delivery comes back that was held.

@@ -370,6 +370,10 @@ impl Spool for Embedded {
         Box::pin(settle::lease(&self.shared, to, want, wait))
     }
 
+    fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()> {
+        Box::pin(async move { settle::hasten(&self.shared, to) })
+    }
+
     fn settle(&self, lease: Lease, settlement: Settlement) -> SpoolFuture<'_, (), SettleError> {
         Box::pin(settle::settle(&self.shared, lease, settlement))
     }

@@ -29,6 +29,8 @@ const LAST: u8 = 1;
 const KEYED: u8 = 1 << 1;
 /// A status of the last answer is there.
 const ANSWERED: u8 = 1 << 2;
+/// It waits in `retry/` without having been told to, and may be taken earlier.
+const SOONER: u8 = 1 << 3;
 /// What was to be sent and what was answered is encrypted, with a tag behind.
 const SEALED: u8 = 1 << 6;
 // 1 << 7 is kept for erased records.
@@ -89,6 +91,10 @@ pub(super) struct Record {
     pub(super) prior: Option<Prior>,
     pub(super) origin: Option<Origin>,
     pub(super) replay_of: Option<DeliveryId>,
+    /// It waits in `retry/` without having been told to.
+    pub(super) sooner: bool,
+    /// When it was first sent without an answer.
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) refusal: Option<Refusal>,
 }
 
@@ -123,6 +129,8 @@ impl Record {
             prior: None,
             origin: None,
             replay_of: None,
+            sooner: false,
+            sent_at: None,
             refusal: None,
         }
     }
@@ -161,7 +169,7 @@ impl Record {
             + self.event.target.len()
             + self.event.body.bytes().len()
             + answer
-            + further::len(&self.event)
+            + further::len(&self.event, self.sent_at)
     }
 
     /// Appends the framed record to `out`, which is 8-aligned before and after.
@@ -189,6 +197,7 @@ impl Record {
         let flags = if stamp.last { LAST } else { 0 }
             | if self.dedupe.is_some() { KEYED } else { 0 }
             | if status.is_some() { ANSWERED } else { 0 }
+            | if self.sooner { SOONER } else { 0 }
             | if seal.is_some() { SEALED } else { 0 };
         head[80] = self.form.code();
         head[81] = flags;
@@ -206,7 +215,7 @@ impl Record {
         put(head, 92, &(self.event.target.len() as u32).to_le_bytes());
         put(head, 96, &(body.len() as u32).to_le_bytes());
         put(head, 100, &(answer.len() as u16).to_le_bytes());
-        put(head, 102, &(further::len(&self.event) as u16).to_le_bytes());
+        put(head, 102, &(further::len(&self.event, self.sent_at) as u16).to_le_bytes());
         put(head, 104, &self.event.id.to_bytes());
         if let Some(dedupe) = &self.dedupe {
             // Rounded as the key index does, for which another window is another key.
@@ -220,7 +229,7 @@ impl Record {
         out.extend_from_slice(&self.event.target);
         out.extend_from_slice(body);
         out.extend_from_slice(answer);
-        further::encode(&self.event, out);
+        further::encode(&self.event, self.sent_at, out);
         if let Some(seal) = seal {
             seal.close(stamp.seq, out, start, secret);
         }
@@ -234,7 +243,7 @@ impl Record {
         let keyed = if new.dedupe.is_some() { KEYED_BYTES } else { 0 };
         let event = &new.event;
         let parts = event.source.as_str().len() + event.target.len() + event.body.bytes().len();
-        aligned(HEAD + keyed + parts + further::len(event) + TAG_BYTES)
+        aligned(HEAD + keyed + parts + further::len(event, None) + TAG_BYTES)
     }
 
     /// Bytes that the record of a batch's request takes at most.
@@ -250,7 +259,7 @@ impl Record {
         event.source.as_str().len() <= usize::from(u16::MAX)
             && event.target.len() < LEN_MAX
             && event.body.bytes().len() < LEN_MAX / 2
-            && further::len(event) <= usize::from(u16::MAX)
+            && further::len(event, Some(Timestamp::EPOCH)) <= usize::from(u16::MAX)
     }
 }
 
@@ -389,6 +398,17 @@ impl<'a> View<'a> {
         self.u32(76)
     }
 
+    /// Whether it waits without having been told to.
+    pub(super) const fn sooner(&self) -> bool {
+        self.0[81] & SOONER != 0
+    }
+
+    /// When it was first sent without an answer, as far as that can be read without a key.
+    pub(super) fn sent_at(&self) -> Option<Timestamp> {
+        let section = self.0.len() - usize::from(self.u16(102));
+        if self.0[81] & SEALED != 0 { None } else { further::sent_at(&self.0[section..]) }
+    }
+
     pub(super) fn lane(&self) -> Option<Lane> {
         Lane::ALL.get(usize::from(self.0[82])).copied()
     }
@@ -457,6 +477,7 @@ impl<'a> View<'a> {
         let target = Bytes::copy_from_slice(part(self.u32(92) as usize));
         let body = Bytes::copy_from_slice(part(self.u32(96) as usize));
         let answer = Bytes::copy_from_slice(part(usize::from(self.u16(100))));
+        let section = part(usize::from(self.u16(102)));
         let status = (self.0[81] & ANSWERED != 0).then(|| self.u16(88));
         let refusal = match self.0[87].checked_sub(1) {
             Some(code) => Some(Refusal { cause: Cause::from_code(code)?, status, answer }),
@@ -470,7 +491,7 @@ impl<'a> View<'a> {
             accepted_at: self.accepted_at(),
             // It was scrubbed before it was written: `append` takes nothing else.
             body: Scrubbed::vouch(body),
-            headers: further::headers(part(usize::from(self.u16(102)))),
+            headers: further::headers(section),
         };
         Some(Record {
             form: self.form()?,
@@ -483,6 +504,8 @@ impl<'a> View<'a> {
             prior: self.prior(),
             origin: self.origin(),
             replay_of: self.replay_of(),
+            sooner: self.sooner(),
+            sent_at: further::sent_at(section),
             refusal,
         })
     }

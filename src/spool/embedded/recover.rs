@@ -251,6 +251,9 @@ fn find_parked(state: &mut State) -> Result<(), StoreFault> {
                 attempts: view.attempts(),
                 accepted_at: view.accepted_at(),
                 on_disk: true,
+                sooner: view.sooner(),
+                sent_at: view.sent_at(),
+                round: 0,
             };
             let id = view.delivery().unwrap_or(DeliveryId::begun_by(seq, slot));
             let origin = view.dedupe().and(view.origin());
@@ -263,7 +266,7 @@ fn find_parked(state: &mut State) -> Result<(), StoreFault> {
             state.is_away(origin);
         }
         state.lines[line].note_age(waiting.accepted_at);
-        state.lines[line].due.insert(key, waiting);
+        state.lines[line].wait(key.0, key.1, waiting);
         state.flow.recovered += 1;
     }
     Ok(())

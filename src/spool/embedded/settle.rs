@@ -70,6 +70,16 @@ pub(super) async fn lease(
     }
 }
 
+/// Lets what waits without having been told to be taken early.
+pub(super) fn hasten(shared: &Shared, to: &DestinationName) -> Result<(), StoreFault> {
+    shared.check()?;
+    let mut state = lock(&shared.state);
+    let line = state.line(to);
+    state.lines[line].hasten();
+    state.lines[line].changed.notify_waiters();
+    Ok(())
+}
+
 /// Reads until as many deliveries are ready as are wanted, or nothing more is to be read.
 async fn read_ahead(shared: &Arc<Shared>, line: usize, want: Want) -> Result<(), StoreFault> {
     let reading = Arc::clone(&lock(&shared.state).lines[line].reading);
@@ -158,13 +168,15 @@ fn begin(
             state.lines[line].changed.notify_waiters();
             Ok(None)
         }
-        Settlement::RetryAt(due) if due.since(now) <= shared.settings.park_beyond => {
-            state.retry(lease.token, due);
-            state.lines[line].changed.notify_waiters();
-            Ok(None)
-        }
-        Settlement::RetryAt(due) => {
-            let record = moved(&held.delivery, due, 1, None);
+        Settlement::RetryAt(_) | Settlement::Later(_) => {
+            let Some((later, sooner)) = settlement.wait() else { return Ok(None) };
+            held.delivery.wait(later, sooner);
+            if later.due.since(now) <= shared.settings.park_beyond {
+                state.retry(lease.token, later.due);
+                state.lines[line].changed.notify_waiters();
+                return Ok(None);
+            }
+            let record = moved(&held.delivery, later.due, 0, None);
             let token = lease.token;
             hand_over(shared, state, token, record, |record, answer| Command::Park {
                 token,
@@ -222,6 +234,8 @@ pub(super) fn moved(
         prior: Some(delivery.place.as_prior()),
         origin: Some(delivery.origin),
         replay_of: delivery.record.replay_of,
+        sooner: delivery.sooner,
+        sent_at: delivery.sent_at,
         refusal: refusal.map(|refusal| Refusal {
             answer: refusal.answer.slice(..refusal.answer.len().min(answer_max)),
             ..refusal

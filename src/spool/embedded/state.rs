@@ -145,6 +145,7 @@ impl State {
                 id: delivery.id,
                 event: delivery.record.event.clone(),
                 attempts: delivery.attempts,
+                sent_at: delivery.sent_at,
                 lane: delivery.lane,
                 until,
                 replay_of: delivery.record.replay_of,
@@ -202,11 +203,18 @@ impl State {
         self.flow.delivered += 1;
     }
 
+    /// Waits in memory for room to be given up in.
+    pub(super) fn wait_for_room(&mut self, token: u64, attempts: u32, due: Timestamp) {
+        if let Some(held) = self.held.get_mut(&token) {
+            (held.delivery.attempts, held.delivery.sooner) = (attempts, false);
+        }
+        self.retry(token, due);
+    }
+
     /// Waits in memory for another attempt; the record on disk stays as it is.
     pub(super) fn retry(&mut self, token: u64, due: Timestamp) {
         let Some((delivery, line)) = self.release(token) else { return };
-        let waiting = Waiting::again(&delivery);
-        self.lines[line].due.insert((due, delivery.id), waiting);
+        self.lines[line].wait(due, delivery.id, Waiting::again(&delivery));
     }
 
     /// A delivery lies in `retry/` from now on.

@@ -71,6 +71,17 @@ impl Line {
         }
     }
 
+    /// What waits for another attempt.
+    pub(super) fn waiting(&self) -> Vec<u64> {
+        self.retry.iter().map(|(_, number)| *number).collect()
+    }
+
+    /// A delivery that waits is due at another time.
+    pub(super) fn hurry(&mut self, number: u64, due: Timestamp, now: Timestamp) {
+        self.retry.remove(&(due, number));
+        self.retry.insert((now, number));
+    }
+
     /// The next to be sent, a fresh one unless `others` may be taken: fresh ones first, but for
     /// every fourth turn, at which the other lanes take turns.
     pub(super) fn pop(&mut self, now: Timestamp, others: bool) -> Option<u64> {

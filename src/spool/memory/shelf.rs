@@ -36,6 +36,9 @@ pub(super) struct Delivery {
     claimed: Option<Claimed>,
     bytes: u64,
     attempts: u32,
+    /// It waits without having been told to.
+    sooner: bool,
+    sent_at: Option<Timestamp>,
     pub(super) lane: Lane,
     pub(super) due: Timestamp,
     replay_of: Option<DeliveryId>,
@@ -204,6 +207,8 @@ impl Shelf {
                 claimed,
                 bytes: size(&new.event),
                 attempts: 0,
+                sooner: false,
+                sent_at: None,
                 lane: new.lane,
                 due: Timestamp::EPOCH,
                 replay_of: None,
@@ -250,6 +255,7 @@ impl Shelf {
                 id: DeliveryId(number),
                 event: delivery.event.clone(),
                 attempts: delivery.attempts,
+                sent_at: delivery.sent_at,
                 lane: delivery.lane,
                 until,
                 replay_of: delivery.replay_of,
@@ -262,6 +268,18 @@ impl Shelf {
     /// When the next delivery to `to` becomes due by the clock alone.
     pub(super) fn next_due(&self, to: &DestinationName, want: Want) -> Option<Timestamp> {
         self.lines.get(to)?.next_due(want.others > 0)
+    }
+
+    /// Makes due what waits without having been told to.
+    pub(super) fn hasten(&mut self, to: &DestinationName, now: Timestamp) {
+        let Some(line) = self.lines.get_mut(to) else { return };
+        for number in line.waiting() {
+            let Some(delivery) = self.deliveries.get_mut(&number) else { continue };
+            if delivery.sooner && delivery.due > now {
+                line.hurry(number, delivery.due, now);
+                delivery.due = now;
+            }
+        }
     }
 
     pub(super) fn settle(
@@ -290,10 +308,13 @@ impl Shelf {
                 self.flow.delivered += 1;
                 self.unsynced.push_back((now, number));
             }
-            Settlement::RetryAt(due) => {
+            Settlement::RetryAt(_) | Settlement::Later(_) => {
+                let Some((later, sooner)) = settlement.wait() else { return Ok(()) };
                 delivery.state = State::Waiting;
-                delivery.attempts = delivery.attempts.saturating_add(1);
-                (delivery.lane, delivery.due) = (Lane::Retry, due);
+                delivery.attempts = delivery.attempts.saturating_add(u32::from(later.attempted));
+                (delivery.lane, delivery.due) = (Lane::Retry, later.due);
+                delivery.sooner = sooner;
+                delivery.sent_at = delivery.sent_at.or(later.sent_at);
                 line.enter(number, delivery);
             }
             Settlement::PutBack => {
@@ -440,6 +461,8 @@ impl Shelf {
                 claimed,
                 bytes: size(&letter.event),
                 attempts: 0,
+                sooner: false,
+                sent_at: None,
                 lane: Lane::Backlog,
                 due: Timestamp::EPOCH,
                 replay_of: Some(letter.id),

@@ -30,6 +30,10 @@ impl Spool for BrokenSpool {
         Box::pin(async { Err(fault()) })
     }
 
+    fn hasten<'a>(&'a self, _: &'a DestinationName) -> SpoolFuture<'a, ()> {
+        Box::pin(async { Err(fault()) })
+    }
+
     fn settle(&self, _: Lease, _: Settlement) -> SpoolFuture<'_, (), SettleError> {
         Box::pin(async { Err(fault().into()) })
     }

@@ -314,6 +314,8 @@ impl<'a> Drafter<'a> {
             delivery: None,
             prior: Some(letter.prior),
             replay_of: Some(letter.id),
+            sooner: false,
+            sent_at: None,
             refusal: None,
             ..letter.record
         };

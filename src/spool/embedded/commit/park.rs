@@ -65,7 +65,8 @@ pub(super) fn drafts(
         let own = Origin { seq: place.seq, slot: place.slot, owed };
         let origin = record.origin.unwrap_or(own);
         let (record, attempts, lane) = (Arc::new(record), waiting.attempts, Lane::Retry);
-        let delivery = Delivery { id, place, record, origin, attempts, lane };
+        let (sooner, sent_at) = (waiting.sooner, waiting.sent_at.or(record.sent_at));
+        let delivery = Delivery { id, place, record, origin, attempts, lane, sooner, sent_at };
         let record = settle::moved(&delivery, due, 0, None);
         work.drafts[LogKind::Parked.index()].push(Draft { record, lines: vec![line] });
         parked.push(key);

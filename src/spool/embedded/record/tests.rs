@@ -30,6 +30,8 @@ fn full() -> Record {
         prior: Some(Prior { log: LogKind::Parked, seq: 5, slot: 31 }),
         origin: Some(Origin { seq: 12, slot: 3, owed: 0b1001 }),
         replay_of: Some(DeliveryId::begun_by(2, 0)),
+        sooner: true,
+        sent_at: Some(Timestamp::from_millis(1_795_000_000_456)),
         refusal: Some(Refusal {
             cause: Cause::UnknownOutcome,
             status: Some(422),
@@ -45,6 +47,8 @@ pub(in super::super) fn bare() -> Record {
         prior: None,
         origin: None,
         replay_of: None,
+        sooner: false,
+        sent_at: None,
         refusal: None,
         ..full()
     }

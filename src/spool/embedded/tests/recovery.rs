@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::super::{Embedded, Settings};
 use super::stage::{HOUR, Stage, copy, refusal, said};
 use crate::event::EventId;
-use crate::spool::{AppendError, Appended, Cause, NewEvent, Settlement, Spool, Want};
+use crate::spool::{AppendError, Appended, Cause, Later, NewEvent, Settlement, Spool, Want};
 
 #[tokio::test]
 async fn a_second_opener_is_refused() {
@@ -283,7 +283,16 @@ async fn random_life(seed: u64) {
                 for lease in stage.lease(name, random.usize(1..30)).await {
                     let fate = fates.get_mut(&(lease.event.id, name)).unwrap();
                     assert!(matches!(fate, Fate::Owed | Fate::Forgotten), "{fate:?}");
-                    let settlement = match random.u8(0..6) {
+                    let later = |wait, attempted| {
+                        let due = now.after(wait);
+                        Settlement::Later(Later { due, attempted, sent_at: Some(now) })
+                    };
+                    if random.u8(0..8) == 0 {
+                        stage.spool().hasten(&super::stage::to(name)).await.unwrap();
+                    }
+                    let settlement = match random.u8(0..8) {
+                        6 => later(HOUR, true),
+                        7 => later(Duration::from_secs(2), false),
                         0 | 1 => Settlement::Delivered,
                         2 => Settlement::RetryAt(now.after(HOUR)),
                         3 => Settlement::RetryAt(now.after(Duration::from_secs(2))),
@@ -293,7 +302,9 @@ async fn random_life(seed: u64) {
                     *fate = match settlement {
                         Settlement::Delivered => Fate::Delivered,
                         Settlement::DeadLetter(_) => Fate::Dead,
-                        Settlement::RetryAt(_) | Settlement::PutBack => Fate::Owed,
+                        Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {
+                            Fate::Owed
+                        }
                     };
                     stage.settle(lease, settlement).await;
                 }

@@ -1,0 +1,259 @@
+//! One delivery from its lease to its settlement.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Forwarder;
+use super::concurrency::{Slot, Use};
+use super::gate::{Gate, Passage, Turn};
+use super::verdict::{Attempt, Sent, Verdict, judge};
+use crate::clock::Timestamp;
+use crate::ledger::{Held, LeaseEnd};
+use crate::spool::{Cause, Later, Lease, Refusal, SettleError, Settlement};
+
+impl Forwarder {
+    /// One delivery from its lease to its settlement.
+    pub(super) async fn deliver(
+        self: Arc<Self>,
+        lease: Lease,
+        held: Held,
+        slot: Slot,
+        stop: CancellationToken,
+    ) {
+        let settlement = if self.is_expired(&lease) {
+            given_up(Cause::Expired)
+        } else if self.is_unsure_for_too_long(&lease) {
+            given_up(Cause::UnknownOutcome)
+        } else {
+            let attempt = stop.run_until_cancelled(self.attempt(&lease, &slot));
+            attempt.await.unwrap_or(Settlement::PutBack)
+        };
+        let used = slot.used();
+        drop(slot);
+        let ended = matches!(settlement, Settlement::Delivered | Settlement::DeadLetter(_));
+        if ended && used != Use::Live {
+            self.drained(Instant::now());
+        }
+        self.settle(lease, held, settlement).await;
+    }
+
+    fn is_expired(&self, lease: &Lease) -> bool {
+        let event = &lease.event;
+        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.now())
+    }
+
+    /// Whether it was sent without an answer, and to send it now would do harm.
+    fn is_unsure_for_too_long(&self, lease: &Lease) -> bool {
+        lease.sent_at.is_some_and(|sent_at| {
+            let ago = self.clock.now().since(sent_at);
+            !self.settings.unsure(&lease.event.source).allows(lease.event.kind, ago)
+        })
+    }
+
+    /// Sends once, unless the gate of its origin has closed since it was leased, and says what
+    /// becomes of the delivery.
+    async fn attempt(&self, lease: &Lease, slot: &Slot) -> Settlement {
+        let Ok(request) = self.settings.shape.request(&lease.event, self.clock.now()) else {
+            return given_up(Cause::Unsendable);
+        };
+        let gate = self.gates.of(request.uri());
+        if let Err(wait) = gate.enter(slot.started()) {
+            return self.put_aside(wait);
+        }
+        if lease.sent_at.is_some() {
+            self.own_metrics.possible_duplicates.increment(1);
+        }
+        let (started, sent_at) = (Instant::now(), self.clock.now());
+        let attempt = self.client.attempt(request).await;
+        let took = started.elapsed();
+        self.own_metrics.attempt_seconds.record(took.as_secs_f64());
+        let status = match &attempt {
+            Attempt::Answered { status, .. } => Some(status.as_u16()),
+            Attempt::Unanswered { .. } => None,
+        };
+        let verdict = judge(attempt);
+        self.metrics.attempt(&self.own_metrics, verdict.code());
+        tracing::debug!(
+            destination = %self.settings.name, delivery.id = lease.id.0, status,
+            verdict = verdict.code(), duration_ms = took.as_millis(), "attempted"
+        );
+        self.heed(&gate, lease, slot, verdict, sent_at).await
+    }
+
+    /// What a delivery does whose gate is closed: it waits in its lane where nothing is leased
+    /// anyway, and out of the way where events of other origins are.
+    fn put_aside(&self, wait: std::time::Duration) -> Settlement {
+        match self.gates.passage(Instant::now()) {
+            Passage::Closed(_) => Settlement::PutBack,
+            Passage::Open | Passage::Probe => Settlement::Later(Later {
+                due: self.clock.now().after(wait.min(self.settings.backoff.wait_max)),
+                attempted: false,
+                sent_at: None,
+            }),
+        }
+    }
+
+    /// Lets gate, concurrency and pace know of a verdict, and says what it means for the delivery.
+    async fn heed(
+        &self,
+        gate: &Gate,
+        lease: &Lease,
+        slot: &Slot,
+        verdict: Verdict,
+        sent_at: Timestamp,
+    ) -> Settlement {
+        let now = Instant::now();
+        if matches!(verdict, Verdict::Delivered | Verdict::Refused(_)) {
+            self.concurrency.answered();
+            self.pace.answered();
+        }
+        let (turn, settlement) = match verdict {
+            Verdict::Delivered => (gate.succeeded(now), Settlement::Delivered),
+            Verdict::Refused(refusal) => self.heed_refusal(gate, lease, refusal, now),
+            Verdict::TryAgain { code, sent, hint } => {
+                if code == "redirect" {
+                    self.redirected(now);
+                }
+                let hint = hint.map(|hint| hint.min(self.settings.backoff.retry_after_max));
+                let turn = gate.failed(lease.id, hint, now);
+                // What a probe meets tells nothing about how much would be too much.
+                let throttled = matches!(code, "throttled" | "unavailable");
+                if throttled
+                    && slot.used() != Use::Probe
+                    && self.concurrency.throttled(slot.started(), now)
+                {
+                    self.pace.throttled(now);
+                }
+                (turn, self.try_again(lease, sent, hint, sent_at))
+            }
+        };
+        self.turned(turn, gate, now).await;
+        settlement
+    }
+
+    fn heed_refusal(
+        &self,
+        gate: &Gate,
+        lease: &Lease,
+        refusal: Refusal,
+        now: Instant,
+    ) -> (Turn, Settlement) {
+        match refusal.status {
+            Some(401 | 403 | 404 | 405) => {
+                let (turn, keep) = gate.refused(now);
+                if keep {
+                    return (turn, self.try_again(lease, Sent::Answered, None, Timestamp::EPOCH));
+                }
+                (turn, Settlement::DeadLetter(refusal))
+            }
+            Some(422) => {
+                self.own_metrics.schema_drift.increment(1);
+                (gate.succeeded(now), Settlement::DeadLetter(refusal))
+            }
+            Some(_) | None => (gate.succeeded(now), Settlement::DeadLetter(refusal)),
+        }
+    }
+
+    /// Another attempt, unless it may have arrived and twice would do harm.
+    fn try_again(
+        &self,
+        lease: &Lease,
+        sent: Sent,
+        hint: Option<std::time::Duration>,
+        sent_at: Timestamp,
+    ) -> Settlement {
+        let attempts = lease.attempts.saturating_add(1);
+        let wait = self.settings.backoff.wait(attempts, hint, &mut fastrand::Rng::new());
+        let due = self.clock.now().after(wait);
+        let sent_at = match sent {
+            Sent::No | Sent::Answered => None,
+            Sent::Maybe => {
+                // The window of the vendor began when it may have arrived first.
+                let first = lease.sent_at.unwrap_or(sent_at);
+                let unsure = self.settings.unsure(&lease.event.source);
+                if !unsure.allows(lease.event.kind, due.since(first)) {
+                    return given_up(Cause::UnknownOutcome);
+                }
+                Some(first)
+            }
+        };
+        match hint {
+            Some(_) => Settlement::RetryAt(due),
+            None => Settlement::Later(Later { due, attempted: true, sent_at }),
+        }
+    }
+
+    /// Tells of a gate that has shut or opened, and begins anew, gently, once it is open.
+    async fn turned(&self, turn: Turn, gate: &Gate, now: Instant) {
+        let destination = &self.settings.name;
+        match turn {
+            Turn::None => {}
+            Turn::Shut if gate.standing(now).refusing => tracing::error!(
+                %destination,
+                "twenty refusals in a row (401, 403, 404, 405): the destination is taken to be \
+                 broken, its deliveries wait and one at a time is tried"
+            ),
+            Turn::Shut => tracing::warn!(
+                %destination,
+                "failures in a row: deliveries wait and one at a time is tried"
+            ),
+            Turn::Opened(after) => {
+                tracing::info!(%destination, after_seconds = after.as_secs(), "it works again");
+                self.pace.restart(after, now);
+                if let Err(fault) = self.spool.hasten(destination).await {
+                    tracing::error!(%destination, %fault, "waits could not be ended early");
+                }
+                self.gates.look_again();
+            }
+        }
+    }
+
+    async fn settle(&self, lease: Lease, held: Held, settlement: Settlement) {
+        let (end, outcome) = match &settlement {
+            Settlement::Delivered => (LeaseEnd::Delivered, Some("delivered")),
+            Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {
+                (LeaseEnd::PutBack, None)
+            }
+            Settlement::DeadLetter(refusal) => {
+                let expired = refusal.cause == Cause::Expired;
+                (LeaseEnd::Dead, Some(if expired { "expired" } else { "dead" }))
+            }
+        };
+        let (id, accepted_at) = (lease.id.0, lease.event.accepted_at);
+        if let Settlement::DeadLetter(refusal) = &settlement {
+            let attempts = lease.attempts + u32::from(refusal.cause.attempted());
+            tracing::warn!(
+                destination = %self.settings.name, source = %lease.event.source, delivery.id = id,
+                cause = refusal.cause.as_str(), status = refusal.status, attempts,
+                "given up, kept as a dead letter"
+            );
+        }
+        match self.spool.settle(lease, settlement).await {
+            Ok(()) => {
+                if let Some(outcome) = outcome {
+                    self.metrics.delivery(&self.own_metrics, outcome);
+                }
+                if end == LeaseEnd::Delivered {
+                    let lag = self.clock.now().since(accepted_at);
+                    self.own_metrics.delivery_lag_seconds.record(lag.as_secs_f64());
+                }
+                // Last, so that whoever sees nothing in hand sees everything counted.
+                held.end(end);
+            }
+            Err(error @ (SettleError::LeaseLost | SettleError::Fault(_))) => {
+                held.end(LeaseEnd::Lost);
+                tracing::warn!(
+                    destination = %self.settings.name, delivery.id = id, %error,
+                    "not settled, the delivery will be attempted again"
+                );
+            }
+        }
+    }
+}
+
+fn given_up(cause: Cause) -> Settlement {
+    Settlement::DeadLetter(Refusal { cause, status: None, answer: Bytes::new() })
+}

@@ -1,0 +1,281 @@
+//! How fast attempts may follow each other, once the origin had trouble: a ramp that begins low,
+//! doubles each second up to what was known to be too much, and feels its way on from there.
+//!
+//! An origin that comes back after an outage has cold caches and every other client at its door.
+//! One that throttles answers fast, so a bound on what is under way at once does not slow us down.
+//! Without trouble there is no bound.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Attempts a second with which a ramp begins.
+pub const RAMP_FIRST: f64 = 32.0;
+/// The rate never falls below: slower than this is the breaker's business.
+pub const RATE_MIN: f64 = 1.0;
+/// Beyond this rate the bound is dropped: it was found by the doubling alone.
+const RATE_FREE: f64 = 20_000.0;
+/// Without trouble for so long the bound is dropped.
+const FREE_AFTER: Duration = Duration::from_secs(60);
+/// What a rate becomes that was too much.
+const BACK: f64 = 0.7;
+/// How much of a rate that was too much is added a second, once it is near.
+const FEEL: f64 = 0.05;
+/// Attempts that may go at once are those of so much time.
+const BURST: f64 = 0.1;
+/// An origin that was away for longer had an outage, which tells nothing about rates.
+const BLIP: Duration = Duration::from_secs(5);
+/// Over how long the rate of attempts is measured.
+const MEASURED_OVER: f64 = 1.0;
+
+/// The pace of one origin.
+#[derive(Debug)]
+pub struct Pace {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Attempts a second; none is no bound.
+    rate: Option<f64>,
+    /// Up to this rate it doubles each second.
+    known: f64,
+    /// The origin took something since it had too much: it was not simply away.
+    mixed: bool,
+    tokens: f64,
+    filled_at: Instant,
+    troubled_at: Instant,
+    sent: Meter,
+}
+
+/// Events a second, of late.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter {
+    value: f64,
+    at: Instant,
+    over: f64,
+}
+
+impl Meter {
+    /// A meter that looks back over so many seconds, about.
+    #[must_use]
+    pub const fn new(over_seconds: f64, now: Instant) -> Self {
+        Self { value: 0.0, at: now, over: over_seconds }
+    }
+
+    /// Events a second as of `now`.
+    #[must_use]
+    pub fn rate(&self, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.value * (-passed / self.over).exp()
+    }
+
+    /// Counts events.
+    pub fn add(&mut self, count: f64, now: Instant) {
+        self.value = self.rate(now) + count / self.over;
+        self.at = now;
+    }
+}
+
+impl Pace {
+    /// No bound yet.
+    #[must_use]
+    pub const fn new(now: Instant) -> Self {
+        let state = State {
+            rate: None,
+            known: RATE_FREE,
+            mixed: false,
+            tokens: 0.0,
+            filled_at: now,
+            troubled_at: now,
+            sent: Meter::new(MEASURED_OVER, now),
+        };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// How many attempts may start now; when none, from when on one may.
+    ///
+    /// # Errors
+    /// That moment.
+    pub fn ready(&self, now: Instant) -> Result<usize, Instant> {
+        let mut state = self.state();
+        if now.saturating_duration_since(state.troubled_at) >= FREE_AFTER {
+            state.rate = None;
+        }
+        let Some(rate) = state.rate else { return Ok(usize::MAX) };
+        let passed = now.saturating_duration_since(state.filled_at).as_secs_f64();
+        state.tokens = (state.tokens + passed * rate).min((rate * BURST).max(1.0));
+        state.filled_at = now;
+        if state.tokens >= 1.0 {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "1 to 2000"
+            )]
+            return Ok(state.tokens as usize);
+        }
+        // A millisecond is the timer's grain; rounded up, so that nobody looks again too early.
+        let wait = Duration::from_secs_f64((1.0 - state.tokens) / rate);
+        Err(now + wait.max(Duration::from_millis(1)))
+    }
+
+    /// Attempts start.
+    pub fn started(&self, count: usize, now: Instant) {
+        #[expect(clippy::cast_precision_loss, reason = "at most the concurrency")]
+        let count = count as f64;
+        let mut state = self.state();
+        state.sent.add(count, now);
+        state.tokens = (state.tokens - count).max(0.0);
+    }
+
+    /// The origin took an attempt.
+    pub fn answered(&self) {
+        let mut state = self.state();
+        let Some(rate) = state.rate else { return };
+        state.mixed = true;
+        if rate > 2.0 * state.known {
+            // What was too much then is not any more.
+            state.known = RATE_FREE;
+        }
+        // One more for each answer doubles the rate each second.
+        let more = if rate < state.known { 1.0 } else { (state.known * FEEL).max(1.0) / rate };
+        state.rate = Some(rate + more).filter(|rate| *rate < RATE_FREE);
+    }
+
+    /// The origin has too much: at the rate of late, or at the bound that there is. One that took
+    /// nothing since it said so last may simply be away, which tells no rate.
+    pub fn throttled(&self, now: Instant) {
+        let mut state = self.state();
+        state.troubled_at = now;
+        let rate = match state.rate {
+            None => (state.sent.rate(now) * BACK).max(RAMP_FIRST),
+            Some(rate) if state.mixed => (rate * BACK).max(RATE_MIN),
+            Some(_) => return,
+        };
+        (state.rate, state.known, state.mixed) = (Some(rate), rate, false);
+        (state.tokens, state.filled_at) = (0.0, now);
+    }
+
+    /// The origin works again after so long: everything starts anew from a low rate. After a moment
+    /// it may have been too much for it, so the rate is half of what it was.
+    pub fn restart(&self, after: Duration, now: Instant) {
+        let mut state = self.state();
+        let is_blip = after < BLIP;
+        if !(is_blip && state.mixed) {
+            state.known = RATE_FREE;
+        }
+        let half = state.rate.filter(|_| is_blip).map_or(RAMP_FIRST, |rate| rate / 2.0);
+        state.rate = Some(half.clamp(RATE_MIN, RAMP_FIRST));
+        (state.tokens, state.filled_at, state.troubled_at) = (1.0, now, now);
+        state.mixed = false;
+    }
+
+    /// Attempts a second that are allowed, unless there is no bound.
+    #[must_use]
+    pub fn rate(&self) -> Option<f64> {
+        self.state().rate
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sends as fast as the pace allows to an origin that takes `sustained` a second; answers what
+    /// went through and what did not, each second.
+    fn run(pace: &Pace, mut now: Instant, seconds: u32, sustained: f64) -> Vec<(u32, u32)> {
+        let tick = Duration::from_millis(5);
+        let (most, mut curve) = ((sustained / 10.0).max(1.0), Vec::new());
+        let mut bucket = most;
+        let mut last_throttled: Option<Instant> = None;
+        for _ in 0..seconds {
+            let (mut taken, mut refused) = (0, 0);
+            for _ in 0..200 {
+                now += tick;
+                bucket = (bucket + sustained * tick.as_secs_f64()).min(most);
+                let Ok(count) = pace.ready(now) else { continue };
+                let count = count.min(32);
+                pace.started(count, now);
+                for _ in 0..count {
+                    if bucket >= 1.0 {
+                        bucket -= 1.0;
+                        taken += 1;
+                        pace.answered();
+                    } else {
+                        refused += 1;
+                        if last_throttled.is_none_or(|at| now > at + tick) {
+                            pace.throttled(now);
+                        }
+                        last_throttled = Some(now);
+                    }
+                }
+            }
+            curve.push((taken, refused));
+        }
+        curve
+    }
+
+    #[test]
+    fn without_trouble_nothing_is_held_back() {
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        assert_eq!((pace.ready(now), pace.rate()), (Ok(usize::MAX), None));
+    }
+
+    #[test]
+    fn a_ramp_begins_low_and_doubles_each_second() {
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        pace.restart(BLIP, now);
+        let curve = run(&pace, now, 6, 1e9);
+        assert!(curve[0].0 <= 64, "{curve:?}");
+        for pair in curve.windows(2) {
+            let growth = f64::from(pair[1].0) / f64::from(pair[0].0);
+            assert!((1.5..3.0).contains(&growth), "{curve:?}");
+        }
+        assert!(curve[5].0 > 1_000, "{curve:?}");
+    }
+
+    #[test]
+    fn a_throttling_origin_is_sent_what_it_sustains() {
+        let now = Instant::now();
+        for sustained in [5.0, 100.0, 1_000.0] {
+            let pace = Pace::new(now);
+            let curve = run(&pace, now, 60, sustained);
+            let settled = &curve[20..];
+            let taken: u32 = settled.iter().map(|(taken, _)| taken).sum();
+            let refused: u32 = settled.iter().map(|(_, refused)| refused).sum();
+            let share = f64::from(taken) / (sustained * 40.0);
+            assert!(share > 0.7, "{sustained}: {share} in {curve:?}");
+            let wasted = f64::from(refused) / f64::from(taken + refused);
+            assert!(wasted < 0.15, "{sustained}: {wasted} in {curve:?}");
+        }
+    }
+
+    #[test]
+    fn a_bound_is_forgotten_after_a_minute_without_trouble() {
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        pace.started(10, now);
+        pace.throttled(now);
+        assert!(pace.rate().is_some());
+        assert_eq!(pace.ready(now + FREE_AFTER), Ok(usize::MAX));
+    }
+
+    #[test]
+    fn a_meter_tells_events_a_second() {
+        let start = Instant::now();
+        let mut meter = Meter::new(10.0, start);
+        for n in 0..5_000 {
+            meter.add(1.0, start + Duration::from_millis(10) * n);
+        }
+        let end = start + Duration::from_secs(50);
+        assert!((95.0..105.0).contains(&meter.rate(end)), "{}", meter.rate(end));
+        assert!(meter.rate(end + Duration::from_secs(60)) < 1.0);
+    }
+}
