@@ -321,7 +321,7 @@ mod tests {
 
     #[test]
     fn every_arrival_is_before_one_reader_whatever_comes_between() {
-        for seed in 0..200 {
+        for seed in 0..60 {
             let mut random = fastrand::Rng::with_seed(seed);
             let (mut unread, mut now, mut seq) = (Unread::default(), START, 0);
             // Records by sequence that no reader has passed yet.
@@ -343,12 +343,14 @@ mod tests {
                         let reader = Reader::ALL[random.usize(0..3)];
                         let Some((from, end)) = unread.next(reader) else { continue };
                         let stop = (from.seq + random.u64(1..300)).min(end).min(seq + 1);
-                        let found: std::collections::BTreeSet<u64> = owed
+                        let found: Vec<u64> = owed
                             .range(from.seq..stop)
                             .filter(|(at, lane)| reader.takes(0, **at, **lane))
                             .map(|(at, _)| *at)
                             .collect();
-                        owed.retain(|at, _| !found.contains(at));
+                        for at in &found {
+                            owed.remove(at);
+                        }
                         unread.went(reader, at(stop), found.len() as u64);
                         if stop == end {
                             assert_eq!(unread.ended(reader), 0, "seed {seed}");
