@@ -99,6 +99,9 @@ impl Status {
         set("spool_bytes_limit", &[], float(stats.limit_bytes));
         set("dead_letter_bytes", &[], float(stats.dead_bytes));
         set("dead_letter_bytes_limit", &[], float(stats.dead_limit_bytes));
+        set("dedupe_keys", &[], float(stats.keys.kept));
+        set("dedupe_keys_limit", &[], float(stats.keys.limit));
+        self.metrics.set_total("dedupe_keys_dropped_total", &[], stats.keys.dropped);
         self.metrics.set_total("damaged_records_total", &[], stats.damaged_records);
         Ok(())
     }
@@ -176,6 +179,8 @@ impl Status {
                 "dead_bytes": stats.dead_bytes,
                 "dead_limit_bytes": stats.dead_limit_bytes,
                 "damaged_records": stats.damaged_records,
+                "dedupe_keys": stats.keys.kept,
+                "dedupe_keys_limit": stats.keys.limit,
             },
         }))
     }

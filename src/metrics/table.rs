@@ -165,6 +165,19 @@ pub const ALL: &[Described] = &[
         &[],
         "Bytes that dead letters may take, beyond which the oldest are dropped.",
     ),
+    metric("dedupe_keys", Form::Gauge, &[], "Dedupe keys that are kept."),
+    metric(
+        "dedupe_keys_limit",
+        Form::Gauge,
+        &[],
+        "Dedupe keys kept at most, beyond which the oldest are forgotten early.",
+    ),
+    metric(
+        "dedupe_keys_dropped_total",
+        Form::Counter,
+        &[],
+        "Dedupe keys forgotten before their windows were over.",
+    ),
     metric("damaged_records_total", Form::Counter, &[], "Records found damaged and set aside."),
     metric("build_info", Form::Gauge, &["version"], "1, with the version that runs."),
 ];

@@ -15,6 +15,17 @@ pub struct Receipt {
     pub repeated: bool,
 }
 
+/// How many dedupe keys are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyStats {
+    /// Kept, of `limit`. Those of the last second may not be counted yet.
+    pub kept: u64,
+    /// Kept at most; beyond it the oldest are forgotten before their windows are over.
+    pub limit: u64,
+    /// Forgotten so since the store was opened.
+    pub dropped: u64,
+}
+
 /// The event that took a key last, and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {

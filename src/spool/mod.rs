@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use self::known::{EndState, Found, Receipt};
+pub use self::known::{EndState, Found, KeyStats, Receipt};
 pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
 pub use self::shelf::Shelf;
 use crate::clock::Timestamp;
@@ -345,6 +345,8 @@ pub struct SpoolStats {
     pub damaged_records: u64,
     /// Whether new events are refused for want of room.
     pub full: bool,
+    /// Dedupe keys.
+    pub keys: KeyStats,
     /// Bytes that dead letters take, of `dead_limit_bytes`.
     pub dead_bytes: u64,
     /// Bytes that dead letters may take, beyond which the oldest are dropped.

@@ -18,7 +18,9 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(test)]
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ use bytes::Bytes;
 
 use self::delta::{Answers, EventKey, Taken, later};
 pub(super) use self::delta::{Ending, Ends};
+pub(super) use self::layers::Gauge;
 use self::layers::{Shared, Stop};
 use self::tables::{Class, Tables};
 use super::record::Origin;
@@ -150,9 +153,9 @@ impl Keys {
         Some(Lookup { shared: &self.shared, tables: self.shared.tables()? })
     }
 
-    /// Tells whether the store is shut, for as long as anybody holds it.
-    pub(super) fn shut(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.shared.shut)
+    /// Tells how the store is, to whoever does not hold it.
+    pub(super) fn gauge(&self) -> Arc<Gauge> {
+        Arc::clone(&self.shared.gauge)
     }
 
     /// Whether the disk is full for the keys, which a test decides.

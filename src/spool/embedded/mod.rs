@@ -42,7 +42,6 @@ mod upkeep;
 mod walk;
 
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -55,6 +54,7 @@ use self::dead::index::Indexes;
 use self::files::{Disk, Real};
 use self::flush::Rounds;
 use self::inbox::{Bell, Command, Inbox};
+use self::keys::Gauge;
 use self::pool::Pool;
 use self::record::{Prior, Record};
 use self::segment::{DATA_START, NAME_BYTES_MAX, SLOTS_MAX};
@@ -148,10 +148,10 @@ struct Shared {
     state: Mutex<State>,
     inbox: Inbox,
     shelves: Shelves,
-    /// Whether the dedupe keys cannot be written: what has a key is refused.
-    keys_shut: Arc<AtomicBool>,
+    /// How the dedupe keys are. Their owners are the threads.
+    keys_gauge: Arc<Gauge>,
     #[cfg(test)]
-    keys_full_disk: Arc<AtomicBool>,
+    keys_full_disk: Arc<std::sync::atomic::AtomicBool>,
     /// Wakes the thread that writes acknowledgements.
     bell: Bell,
     /// Wakes the thread that keeps the store in its bounds.
@@ -334,7 +334,8 @@ impl Embedded {
             limit_bytes: self.shared.pool.max_bytes,
             flow: state.flow,
             damaged_records: state.damaged,
-            full: self.shared.pool.is_full() || self.shared.keys_shut.load(Ordering::Acquire),
+            keys: self.shared.keys_gauge.stats(),
+            full: self.shared.pool.is_full() || self.shared.keys_gauge.is_shut(),
             dead_bytes: retention::bytes_of(&state),
             dead_limit_bytes: self.shared.settings.dead_limit(),
         })

@@ -79,7 +79,7 @@ pub(super) fn open(
         disk,
         pool,
         shelves,
-        keys_shut: keys.shut(),
+        keys_gauge: keys.gauge(),
         #[cfg(test)]
         keys_full_disk: keys.full_disk(),
         state: Mutex::new(state),

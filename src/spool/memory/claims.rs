@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::event::{Dedupe, DedupeKey, EventId, Fingerprint};
-use crate::spool::{AppendError, Appended, Cause, EndState, Found, Receipt};
+use crate::spool::{AppendError, Appended, Cause, EndState, Found, KeyStats, Receipt};
 
 /// The hold of one event on a key, for each of its deliveries to carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,8 @@ pub(super) struct Claims {
     ends: BTreeSet<(Timestamp, DedupeKey)>,
     requests: HashMap<DedupeKey, Request>,
     request_ends: BTreeSet<(Timestamp, DedupeKey)>,
+    /// Forgotten before their windows were over.
+    dropped: u64,
 }
 
 /// A request that was answered.
@@ -69,6 +71,12 @@ pub(super) fn inside(window: Duration, id: EventId, now: Timestamp) -> bool {
 }
 
 impl Claims {
+    /// How many there are, and how many had to go.
+    pub(super) fn stats(&self, max: usize) -> KeyStats {
+        let kept = (self.taken.len() + self.requests.len()) as u64;
+        KeyStats { kept, limit: 2 * max as u64, dropped: self.dropped }
+    }
+
     /// The event that has the key of `dedupe`.
     pub(super) fn get(&self, dedupe: &Dedupe, now: Timestamp) -> Option<(EventId, Fingerprint)> {
         let claim = self.taken.get(&dedupe.key)?;
@@ -124,6 +132,7 @@ impl Claims {
             if end > now && self.taken.len() <= max {
                 break;
             }
+            self.dropped += u64::from(end > now);
             self.ends.pop_first();
             self.taken.remove(&key);
         }
@@ -131,6 +140,7 @@ impl Claims {
             if end > now && self.requests.len() <= max {
                 break;
             }
+            self.dropped += u64::from(end > now);
             self.request_ends.pop_first();
             self.requests.remove(&key);
         }

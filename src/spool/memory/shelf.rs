@@ -486,6 +486,7 @@ impl Shelf {
             limit_bytes: settings.limit_bytes,
             flow: self.flow,
             damaged_records: 0,
+            keys: self.claims.stats(settings.keys_max),
             full: self.full,
             dead_bytes: self.dead_bytes,
             dead_limit_bytes: settings.dead_bytes_max,

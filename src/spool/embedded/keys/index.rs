@@ -75,6 +75,8 @@ pub(super) struct Index {
     unsynced: Vec<Arc<Delta>>,
     /// The tables of a store that was shut, until nobody asks them any more.
     leaving: Option<Arc<Tables>>,
+    /// Said that there are nearly too many keys.
+    told: bool,
     /// Where the sweep of end states goes on, while one is under way.
     sweep_after: Option<Vec<u8>>,
 }
@@ -90,6 +92,7 @@ impl Index {
             dirty: false,
             unsynced: Vec::new(),
             leaving: None,
+            told: false,
             sweep_after: None,
         }
     }
@@ -266,7 +269,7 @@ impl Index {
     }
 
     /// Drops the epochs that end first while there are too many keys, but never the last one.
-    fn bound_keys(&self, store: &Tables) -> fjall::Result<()> {
+    fn bound_keys(&mut self, store: &Tables) -> fjall::Result<()> {
         let mut tables = store.all();
         let mut keys: usize = tables.iter().map(|(.., table)| table.len()).sum();
         tables.sort_by_key(|(window_ms, epoch, _)| end_of(*window_ms, *epoch));
@@ -276,6 +279,7 @@ impl Index {
                 break;
             }
             keys -= table.len();
+            self.shared.gauge.dropped.fetch_add(table.len() as u64, Ordering::Relaxed);
             tracing::warn!(
                 window_ms,
                 keys = table.len(),
@@ -283,6 +287,16 @@ impl Index {
             );
             store.drop_table(window_ms, epoch)?;
         }
+        self.shared.gauge.kept.store(keys as u64, Ordering::Relaxed);
+        let is_near = keys > self.shared.limits.keys_max / 10 * 9;
+        if is_near && !self.told {
+            tracing::warn!(
+                keys,
+                limit = self.shared.limits.keys_max,
+                "nearly as many dedupe keys as are kept; soon the oldest are forgotten early"
+            );
+        }
+        self.told = is_near;
         Ok(())
     }
 
@@ -354,7 +368,7 @@ impl Index {
     }
 }
 
-/// Reads the keys of every table into its filter. Until a table's is complete, lookups go to the
+/// Reads the keys of every table into its filter, and counts them. Until a table's is complete, lookups go to the
 /// table; keys that are written meanwhile are added by the writing thread.
 pub(super) fn fill_filters(shared: &Shared) -> Result<(), StoreFault> {
     let Some(tables) = shared.tables() else { return Ok(()) };
@@ -372,6 +386,7 @@ pub(super) fn fill_filters(shared: &Shared) -> Result<(), StoreFault> {
             }
         }
         table.complete();
+        shared.gauge.kept.fetch_max(tables.len(), Ordering::Relaxed);
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::tables::Tables;
 use super::{Bytes, Limits};
 use crate::clock::Timestamp;
 use crate::event::DedupeKey;
-use crate::spool::StoreFault;
+use crate::spool::{KeyStats, StoreFault};
 
 /// Deltas' worth of entries that may wait while the store is shut. Only ends of deliveries come then.
 const SHUT_DELTAS_MAX: usize = 16;
@@ -76,6 +76,28 @@ pub(super) enum Work {
     End,
 }
 
+/// How the store is, for whoever does not hold it.
+#[derive(Debug, Default)]
+pub(in super::super) struct Gauge {
+    /// Whether it cannot be written, or opened, at the moment.
+    shut: AtomicBool,
+    pub(super) kept: AtomicU64,
+    limit: u64,
+    pub(super) dropped: AtomicU64,
+}
+
+impl Gauge {
+    /// Whether what has a key is refused.
+    pub(in super::super) fn is_shut(&self) -> bool {
+        self.shut.load(Ordering::Acquire)
+    }
+
+    pub(in super::super) fn stats(&self) -> KeyStats {
+        let of = |number: &AtomicU64| number.load(Ordering::Relaxed);
+        KeyStats { kept: of(&self.kept), limit: self.limit, dropped: of(&self.dropped) }
+    }
+}
+
 pub(super) struct Shared {
     layers: Mutex<Layers>,
     /// Tells the index thread that there is work.
@@ -88,8 +110,7 @@ pub(super) struct Shared {
     ending: AtomicBool,
     /// Taken out while the store is shut.
     tables: RwLock<Option<Arc<Tables>>>,
-    /// Whether the store cannot be written, or opened, at the moment.
-    pub(super) shut: Arc<AtomicBool>,
+    pub(super) gauge: Arc<Gauge>,
     pub(super) limits: Limits,
     pub(super) dir: PathBuf,
     /// Left behind when the store turns out damaged, for the next open.
@@ -116,7 +137,7 @@ impl Shared {
             now: AtomicU64::new(now.as_millis()),
             ending: AtomicBool::new(false),
             tables: RwLock::new(Some(Arc::new(opened.tables))),
-            shut: Arc::default(),
+            gauge: Arc::new(Gauge { limit: limits.keys_max as u64, ..Gauge::default() }),
             limits,
             dir: opened.dir,
             marker: opened.marker,
@@ -131,12 +152,12 @@ impl Shared {
     }
 
     pub(super) fn is_shut(&self) -> bool {
-        self.shut.load(Ordering::Acquire)
+        self.gauge.is_shut()
     }
 
     /// Takes the tables from whoever asks next.
     pub(super) fn shut(&self) -> Option<Arc<Tables>> {
-        self.shut.store(true, Ordering::Release);
+        self.gauge.shut.store(true, Ordering::Release);
         let tables = self.tables.write().unwrap_or_else(PoisonError::into_inner).take();
         // Whoever waits for room in a delta waits in vain.
         self.progress.notify_all();
@@ -147,7 +168,7 @@ impl Shared {
     pub(super) fn reopen(&self, tables: Tables) {
         let tables = Some(Arc::new(tables));
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
-        self.shut.store(false, Ordering::Release);
+        self.gauge.shut.store(false, Ordering::Release);
     }
 
     /// Lets time pass while the store is shut; says whether it is to be closed.

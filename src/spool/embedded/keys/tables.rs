@@ -208,6 +208,11 @@ impl Tables {
         all.collect()
     }
 
+    /// Keys of every table, as far as filters have them.
+    pub(super) fn len(&self) -> u64 {
+        self.read().values().flat_map(BTreeMap::values).map(|table| table.len() as u64).sum()
+    }
+
     /// Drops one table with all its keys.
     pub(super) fn drop_table(&self, window_ms: u64, epoch: u64) -> fjall::Result<()> {
         let mut classes = self.write();

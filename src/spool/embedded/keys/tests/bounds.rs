@@ -1,6 +1,7 @@
 //! Memory, disk and waits are bounded, and faults are told.
 
 use super::*;
+use crate::spool::KeyStats;
 
 #[test]
 fn more_keys_than_allowed_cost_the_oldest_epoch() {
@@ -16,6 +17,12 @@ fn more_keys_than_allowed_cost_the_oldest_epoch() {
     let found: Vec<u64> =
         (0..400).filter(|number| seq_of(&keys, *number, HOUR, START).is_some()).collect();
     assert_eq!(found, (200..400).collect::<Vec<_>>());
+    assert_eq!(keys.gauge().stats(), KeyStats { kept: 200, limit: 200, dropped: 200 });
+    keys.close().unwrap();
+    let keys = home.open(Limits { keys_max: 200, ..BRISK }, START);
+    index::fill_filters(&keys.shared).unwrap();
+    let counted = KeyStats { kept: 200, limit: 200, dropped: 0 };
+    assert_eq!(keys.gauge().stats(), counted, "counted at the start too");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn what_was_told_while_the_disk_was_full_is_written_when_it_is_not() {
     // More than a delta takes: nobody waits for a store that is shut.
     put_all(&keys, 300..500, HOUR);
     wait_until("it is shut", || keys.lookup().is_none());
-    assert!(keys.shut().load(Ordering::Acquire));
+    assert!(keys.gauge().is_shut());
     put_all(&keys, 500..600, HOUR);
     keys.end(&key(7), slot(7, 0, 1), Ending::Expired, START).unwrap();
     assert_eq!(keys.covered(), 299);
