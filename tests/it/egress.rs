@@ -8,6 +8,7 @@ use beacon_relay::clock::Clock;
 use beacon_relay::sandbox::Limits;
 use hyper::Version;
 
+use crate::support::Farewell::{Abruptly, Refusing};
 use crate::support::{CountedUpstream, FakeUpstream, TestRelay, TunnelProxy, any_json};
 
 /// A configuration whose events-api is `upstream`, with `more` in the table.
@@ -150,4 +151,64 @@ async fn an_upstream_that_closes_idle_connections_soon_loses_nothing() {
     assert_eq!(status["ledger"]["store"]["delivered"], posted.len(), "{status:#}");
     assert!(stats.requests <= 2 * posted.len() as u64, "{} requests", stats.requests);
     relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_off_or_refuses_loses_no_view() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    for (protocols, end) in
+        [(&["h2"][..], Abruptly), (&["http/1.1"], Abruptly), (&["h2"], Refusing)]
+    {
+        let upstream = CountedUpstream::start_ending(protocols, 4, end).await;
+        let relay = TestRelay::start_with(&to(&upstream, &dir, ""), &unused).await;
+        for n in 0..20 {
+            post_views(&relay, n..n + 1).await;
+            relay.settled().await;
+        }
+        let status = relay.status().await;
+        let case = format!("{protocols:?} {end:?}");
+        assert_eq!(status["ledger"]["store"]["delivered"], 20, "{case}: {status:#}");
+        let metrics = relay.metrics().await;
+        let once_more = r#"beacon_relay_possible_duplicates_total{destination="tls"} "#;
+        let once_more = metrics.lines().find_map(|line| line.strip_prefix(once_more)).unwrap();
+        assert!(once_more.parse::<u32>().unwrap() >= 5, "{case}: {once_more} were sent again");
+        relay.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn an_events_own_url_is_followed_to_where_it_may_lead() {
+    let (unused, base) = (FakeUpstream::start().await, CountedUpstream::start().await);
+    let named = CountedUpstream::start().await;
+    for (allow_private, arrives) in [("false", false), ("true", true)] {
+        let config = format!(
+            "[[destination]]\nname = \"own\"\nbase_url = \"{}\"\ntarget = \"verbatim\"\n\
+             retry = {{ wait_first = \"20 ms\", wait_max = \"100 ms\" }}\n\
+             origins = [\"{}\"]\nallow_private = {allow_private}\n\
+             [[source]]\nname = \"beacon-view\"\nto = [\"own\"]\n",
+            base.url(),
+            named.url().to_uppercase(),
+        );
+        let relay = TestRelay::start_with(&config, &unused).await;
+        let url = format!("{}/v1/beacon/view/1?t=a|b^c&p=%2e%2e//&d='%zz ü#top", named.url());
+        let event = serde_json::json!({"event_url": url, "user_id": "u"}).to_string();
+        let answer = relay.post("/v1/events", &event).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+        if arrives {
+            relay.settled().await;
+            let seen = named.seen();
+            assert_eq!(seen.len(), 1);
+            assert_eq!(seen[0].target, "/v1/beacon/view/1?t=a|b^c&p=%2e%2e//&d='%zz%20%C3%BC");
+            assert_eq!(seen[0].body, r#"{"user_id":"u"}"#);
+        } else {
+            relay.until(|status| status["destinations"][1]["retrying"] == 1).await;
+            let metrics = relay.metrics().await;
+            let line =
+                r#"beacon_relay_attempts_total{destination="own",verdict="private_address"}"#;
+            assert!(metrics.contains(line), "{metrics}");
+            assert_eq!(named.connections(), 0);
+        }
+        relay.finish().await;
+    }
+    assert_eq!(base.connections(), 0);
 }

@@ -225,6 +225,15 @@ fn unanswered(error: &Error) -> Attempt {
     BROKEN
 }
 
+/// What the system says of a connection that the other side closed; the last is TLS that was left
+/// without a word of farewell, as many servers do with idle connections.
+const CLOSED: [io::ErrorKind; 4] = [
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::UnexpectedEof,
+];
+
 /// Whether the other side closed or reset the connection before its answer.
 fn is_closed(error: &Error) -> bool {
     for cause in causes(error) {
@@ -232,8 +241,13 @@ fn is_closed(error: &Error) -> bool {
             return true;
         }
         if let Some(io) = cause.downcast_ref::<io::Error>() {
-            let closed = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
-            return closed.contains(&io.kind());
+            return CLOSED.contains(&io.kind());
+        }
+        if let Some(h2) = cause.downcast_ref::<h2::Error>() {
+            // A stream that was refused was not looked at (RFC 9113, section 8.7).
+            return h2.is_io()
+                || h2.is_remote() && h2.is_go_away()
+                || h2.reason() == Some(h2::Reason::REFUSED_STREAM);
         }
     }
     false

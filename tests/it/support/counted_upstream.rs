@@ -30,6 +30,17 @@ pub(crate) struct Seen {
     pub(crate) body: Bytes,
 }
 
+/// How a connection ends that has had enough requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Farewell {
+    /// What is under way is answered.
+    Gracefully,
+    /// At once, the last request without an answer.
+    Abruptly,
+    /// Not at all, but one request after so many is refused unread.
+    Refusing,
+}
+
 /// Answers everything alike: 202, until it is told otherwise.
 pub(crate) struct CountedUpstream {
     addr: SocketAddr,
@@ -41,6 +52,7 @@ pub(crate) struct CountedUpstream {
 struct State {
     acceptor: Option<TlsAcceptor>,
     requests_max: usize,
+    end: Farewell,
     status: AtomicU16,
     connections: AtomicUsize,
     seen: Mutex<Vec<Seen>>,
@@ -49,24 +61,36 @@ struct State {
 impl CountedUpstream {
     /// One without TLS.
     pub(crate) async fn start() -> Self {
-        Self::serve(None, None, usize::MAX).await
+        Self::serve(None, None, usize::MAX, Farewell::Gracefully).await
     }
 
     /// One behind TLS that speaks `protocols`, the preferred first, and lets a connection go after
     /// `requests_max` requests.
     pub(crate) async fn start_tls(protocols: &[&str], requests_max: usize) -> Self {
         let (acceptor, authority_pem) = tls(protocols);
-        Self::serve(Some(acceptor), Some(authority_pem), requests_max).await
+        Self::serve(Some(acceptor), Some(authority_pem), requests_max, Farewell::Gracefully).await
+    }
+
+    /// The same, with another end.
+    pub(crate) async fn start_ending(
+        protocols: &[&str],
+        requests_max: usize,
+        end: Farewell,
+    ) -> Self {
+        let (acceptor, authority_pem) = tls(protocols);
+        Self::serve(Some(acceptor), Some(authority_pem), requests_max, end).await
     }
 
     async fn serve(
         acceptor: Option<TlsAcceptor>,
         authority_pem: Option<String>,
         requests_max: usize,
+        end: Farewell,
     ) -> Self {
         let state = Arc::new(State {
             acceptor,
             requests_max,
+            end,
             status: AtomicU16::new(202),
             connections: AtomicUsize::new(0),
             seen: Mutex::default(),
@@ -138,8 +162,10 @@ async fn accept(stream: TcpStream, state: Arc<State>) {
     match state.acceptor.clone() {
         Some(acceptor) => {
             // A client that does not believe the certificate ends here.
-            if let Ok(stream) = acceptor.accept(stream).await {
-                serve(stream, state).await;
+            let Ok(stream) = acceptor.accept(stream).await else { return };
+            match state.end {
+                Farewell::Gracefully | Farewell::Abruptly => serve(stream, state).await,
+                Farewell::Refusing => refuse(stream, state).await,
             }
         }
         None => serve(stream, state).await,
@@ -152,21 +178,53 @@ where
 {
     state.connections.fetch_add(1, Ordering::SeqCst);
     let (served, enough) = (AtomicUsize::new(0), Arc::new(Notify::new()));
-    let told = Arc::clone(&enough);
+    let (told, end) = (Arc::clone(&enough), state.end);
     let service = service_fn(move |request: Request<Incoming>| {
-        if served.fetch_add(1, Ordering::SeqCst) + 1 == state.requests_max {
+        let is_last = served.fetch_add(1, Ordering::SeqCst) + 1 == state.requests_max;
+        if is_last {
             told.notify_one();
         }
-        answer(request, Arc::clone(&state))
+        let (state, silent) = (Arc::clone(&state), is_last && end == Farewell::Abruptly);
+        async move { if silent { std::future::pending().await } else { answer(request, state).await } }
     });
     let builder = Builder::new(TokioExecutor::new());
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return drop(ended),
-        () = enough.notified() => connection.as_mut().graceful_shutdown(),
+        () = enough.notified() => match end {
+            Farewell::Gracefully => connection.as_mut().graceful_shutdown(),
+            Farewell::Abruptly | Farewell::Refusing => return,
+        },
     }
     let _ended = connection.await;
+}
+
+/// HTTP/2 by hand: hyper's server refuses no stream.
+async fn refuse<S>(stream: S, state: Arc<State>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    state.connections.fetch_add(1, Ordering::SeqCst);
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    let mut came = 0;
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        came += 1;
+        if came % state.requests_max == 0 {
+            respond.send_reset(h2::Reason::REFUSED_STREAM);
+            continue;
+        }
+        let (parts, _unread) = request.into_parts();
+        state.seen.lock().unwrap().push(Seen {
+            version: parts.version,
+            method: parts.method,
+            target: parts.uri.path_and_query().unwrap().to_string(),
+            headers: parts.headers,
+            body: Bytes::new(),
+        });
+        let response = Response::builder().status(StatusCode::ACCEPTED).body(()).unwrap();
+        respond.send_response(response, true).unwrap();
+    }
 }
 
 async fn answer(
