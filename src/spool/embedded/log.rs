@@ -117,13 +117,18 @@ impl Writer {
                 owed,
             });
         }
-        match active.file.write(&self.buffer, active.end) {
-            Ok(()) => {}
-            Err(WriteError::Full) => {
-                self.cut(state)?;
-                return Err(WriteError::Full);
+        loop {
+            match active.file.write(&self.buffer, active.end) {
+                Ok(()) => break,
+                // Some file systems need room to overwrite; what ends is what the reserve is for.
+                Err(WriteError::Full)
+                    if Purpose::of(self.log) == Purpose::Upkeep && self.pool.shrink()? => {}
+                Err(WriteError::Full) => {
+                    self.cut(state)?;
+                    return Err(WriteError::Full);
+                }
+                Err(WriteError::Fault(fault)) => return Err(fault.into()),
             }
-            Err(WriteError::Fault(fault)) => return Err(fault.into()),
         }
         active.end += self.buffer.len() as u64;
         self.next_seq += drafts.len() as u64;
@@ -157,8 +162,9 @@ impl Writer {
         let (file, size) = match self.begin(&mut head, &spare) {
             Ok(begun) => begun,
             Err(WriteError::Full) => {
+                let size = self.disk.open(&spare)?.size()?;
                 self.disk.remove(&spare)?;
-                self.pool.give_back(self.pool.segment_bytes);
+                self.pool.give_back(size);
                 return Err(WriteError::Full);
             }
             Err(WriteError::Fault(fault)) => return Err(fault.into()),

@@ -27,6 +27,7 @@ mod open;
 mod pool;
 mod record;
 mod recover;
+mod reserve;
 mod retention;
 mod scan;
 mod segment;

@@ -53,6 +53,7 @@ pub(super) fn open(
     for (_, size) in disk.list(QUARANTINE)? {
         pool.found(0, size);
     }
+    pool.find_reserve()?;
     // Said before the first event is refused for it.
     pool.has_disk()?;
     let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;

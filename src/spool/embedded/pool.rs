@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::files::{Disk, WriteError};
+use super::reserve::Reserve;
 use super::{LogKind, lock};
 use crate::spool::StoreFault;
 
@@ -42,6 +43,8 @@ pub(super) struct Pool {
     /// The next number for a file, whichever log it is for.
     number: AtomicU64,
     spares: Mutex<Vec<String>>,
+    /// Of `reserve_bytes`, what is really taken.
+    reserve: Reserve,
     /// Events were refused for want of room, and none was made since.
     full: AtomicBool,
     /// The file system has too little room, and that was said.
@@ -51,6 +54,8 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(disk: Disk, segment_bytes: u64, max_bytes: u64) -> Self {
         Self {
+            // Two small segments, the second for acknowledgements and keys.
+            reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes)),
             disk,
             segment_bytes,
             max_bytes,
@@ -61,6 +66,28 @@ impl Pool {
             full: AtomicBool::new(false),
             told: AtomicBool::new(false),
         }
+    }
+
+    /// Takes over the reserve that lies there, and gives it up at once if nothing else is free, for
+    /// an opening writes too.
+    pub(super) fn find_reserve(&self) -> Result<(), StoreFault> {
+        self.reserve.find()?;
+        if self.disk.free_bytes()? < self.segment_bytes {
+            self.reserve.release()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the reserve again when there is room for it and for a segment beside.
+    pub(super) fn keep_reserve(&self) -> Result<(), StoreFault> {
+        let bytes = self.reserve.bytes;
+        if self.reserve.held_bytes() > 0 || self.used() + bytes > self.max_bytes {
+            return Ok(());
+        }
+        if self.disk.free_bytes()? >= 2 * bytes {
+            self.reserve.make()?;
+        }
+        Ok(())
     }
 
     /// Counts a file that recovery found.
@@ -92,7 +119,8 @@ impl Pool {
         self.number.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A file of `segment_bytes`, kept or new. The caller renames it.
+    /// A file of `segment_bytes`, kept or new; a smaller one when nothing else is left. The caller
+    /// renames it.
     pub(super) fn take(&self, purpose: Purpose) -> Result<String, WriteError> {
         if let Some(spare) = lock(&self.spares).pop() {
             return Ok(spare);
@@ -101,29 +129,45 @@ impl Pool {
     }
 
     fn create(&self, purpose: Purpose) -> Result<String, WriteError> {
+        let created = self.create_of(purpose, self.segment_bytes);
+        match (&created, purpose) {
+            // What ends is what the reserve is for; when that is little, a small file does.
+            (Err(WriteError::Full), Purpose::Upkeep) => {
+                if self.reserve.release()?
+                    && let Ok(created) = self.create_of(purpose, self.segment_bytes)
+                {
+                    return Ok(created);
+                }
+                self.create_of(purpose, small(self.segment_bytes))
+            }
+            (Ok(_) | Err(_), Purpose::Events | Purpose::Upkeep) => created,
+        }
+    }
+
+    fn create_of(&self, purpose: Purpose, bytes: u64) -> Result<String, WriteError> {
         let limit = match purpose {
             Purpose::Events => self.max_bytes - self.reserve_bytes,
-            Purpose::Upkeep => self.max_bytes,
+            Purpose::Upkeep => self.max_bytes - self.reserve.held_bytes(),
         };
         let room = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
-            (used + self.segment_bytes <= limit).then_some(used + self.segment_bytes)
+            (used + bytes <= limit).then_some(used + bytes)
         });
         if room.is_err() {
             return Err(WriteError::Full);
         }
-        let created = self.create_counted(purpose);
+        let created = self.create_counted(purpose, bytes);
         if created.is_err() {
-            self.used.fetch_sub(self.segment_bytes, Ordering::Relaxed);
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
         }
         created
     }
 
-    fn create_counted(&self, purpose: Purpose) -> Result<String, WriteError> {
+    fn create_counted(&self, purpose: Purpose, bytes: u64) -> Result<String, WriteError> {
         if purpose == Purpose::Events && !self.has_disk()? {
             return Err(WriteError::Full);
         }
         let name = spare_name(self.next_number());
-        let created = self.disk.create(&name, self.segment_bytes);
+        let created = self.disk.create(&name, bytes);
         match &created {
             // A quota counts otherwise than the file system does.
             Err(WriteError::Full) => self.tell(self.disk.free_bytes()?),
@@ -145,8 +189,8 @@ impl Pool {
     }
 
     /// What others put on the file system must not take the room that deliveries need.
-    const fn needed(&self) -> u64 {
-        2 * self.reserve_bytes + self.segment_bytes
+    fn needed(&self) -> u64 {
+        2 * self.reserve_bytes + self.segment_bytes - self.reserve.held_bytes()
     }
 
     fn tell(&self, free_bytes: u64) {
@@ -205,9 +249,9 @@ impl Pool {
         self.full.store(false, Ordering::Relaxed);
     }
 
-    /// Gives a spare back to the file system; says whether there was one.
+    /// Gives a spare back to the file system, or the reserve; says whether there was one.
     pub(super) fn shrink(&self) -> Result<bool, StoreFault> {
-        let Some(spare) = lock(&self.spares).pop() else { return Ok(false) };
+        let Some(spare) = lock(&self.spares).pop() else { return self.reserve.release() };
         self.disk.remove(&spare)?;
         self.give_back(self.segment_bytes);
         Ok(true)
@@ -216,6 +260,11 @@ impl Pool {
 
 fn spare_name(number: u64) -> String {
     format!("{}/{number}.spare", LogKind::Accepted.dir())
+}
+
+/// Bytes of a segment on a full disk. Room for the largest event that is taken by default.
+pub(super) fn small(segment_bytes: u64) -> u64 {
+    (segment_bytes / 8).max(64 << 10).min(segment_bytes)
 }
 
 /// A sixteenth, from 16 to 256 MiB; of a small store a quarter, which two segments fill.

@@ -5,6 +5,7 @@ mod contract;
 mod damaged;
 mod encrypted;
 mod failing;
+mod full_disk;
 mod letters;
 mod order;
 mod recovery;

@@ -37,6 +37,9 @@ impl Upkeep {
     /// Runs until it is told to stop.
     pub(super) fn run(mut self) {
         let shared = Arc::clone(&self.shared);
+        if let Err(fault) = shared.pool.keep_reserve() {
+            shared.fail(fault);
+        }
         loop {
             let rung = shared.tend.wait(EVERY);
             if rung.stop || shared.fault().is_some() {
@@ -53,6 +56,7 @@ impl Upkeep {
     }
 
     fn step(&mut self, now: Instant) -> Result<(), StoreFault> {
+        self.shared.pool.keep_reserve()?;
         self.retention.step(&self.shared)?;
         for carrier in &mut self.carriers {
             carrier.step(&self.shared, now)?;

@@ -12,7 +12,9 @@ use super::super::files::rigged::{Call, Failure, Rigged};
 use super::super::files::{Disk, WriteError};
 use super::super::pool::{Pool, Purpose};
 use super::stage::{HOUR, Stage, refusal, said, to};
-use crate::spool::{AppendError, Appended, Cause, EndState, SettleError, Settlement, Spool, Want};
+use crate::spool::{
+    AppendError, Appended, Cause, DeadQuery, EndState, SettleError, Settlement, Spool, Want,
+};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -306,5 +308,75 @@ async fn a_full_disk_under_the_keys_refuses_what_has_a_key_and_nothing_else() {
         let found = stage.spool().find(last).await.unwrap().unwrap();
         assert_eq!(found.state, EndState::Dead, "round {round}");
         stage.close_and_reopen().await;
+    }
+}
+
+#[tokio::test]
+async fn an_input_output_error_anywhere_loses_nothing_that_was_answered_for() {
+    for (call, path) in [
+        (Call::Create, ".spare"),
+        (Call::Rename, ".seg"),
+        (Call::Write, "retry/"),
+        (Call::Write, ".ack"),
+        (Call::Sync, ".ack"),
+        (Call::Write, "noted"),
+        (Call::Sync, "noted"),
+        (Call::Remove, ".ack"),
+        (Call::Create, ".idx"),
+    ] {
+        let mut stage = Stage::with(4 << 20);
+        let mut kept: BTreeSet<_> = BTreeSet::new();
+        stage.rig.fail(Failure { skip: 1, ..once(call, path, Errno::IO) });
+        let mut faulted = std::pin::pin!(stage.spool().faulted());
+        let settled = async {
+            for round in 0..40 {
+                let events = (0..20).map(|n| stage.event(&[n; 3000], &["a"])).collect::<Vec<_>>();
+                let ids: Vec<_> = events.iter().map(|new| new.event.id).collect();
+                if stage.try_append(events).await.is_err() {
+                    return;
+                }
+                kept.extend(ids);
+                let Ok(leases) = stage.spool().lease(&to("a"), Want::any(9), Duration::ZERO).await
+                else {
+                    return;
+                };
+                for (place, lease) in leases.into_iter().enumerate() {
+                    let id = lease.event.id;
+                    let retry = Settlement::RetryAt(stage.clock.now().after(HOUR));
+                    let letter = Settlement::DeadLetter(refusal(Cause::Refused));
+                    let (settlement, ends) = match (place + round) % 3 {
+                        0 => (Settlement::Delivered, true),
+                        1 => (retry, false),
+                        _ => (letter, false),
+                    };
+                    if stage.spool().settle(lease, settlement).await.is_err() {
+                        return;
+                    }
+                    if ends {
+                        kept.remove(&id);
+                    }
+                }
+                if stage.spool().dead(DeadQuery::all(None, 5)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        settled.await;
+        // What is written late fails late, and some of it is never asked for here.
+        let fault = timeout(Duration::from_millis(1500), &mut faulted).await;
+        if let Ok(fault) = fault {
+            assert!(fault.to_string().contains("nput/output"), "{call:?} {path}: {fault}");
+        }
+        stage.rig.mend();
+        stage.kill_and_reopen();
+        let mut found = stage.ids("a").await;
+        found.extend(stage.letters_all().await.into_iter().map(|letter| letter.event.id));
+        stage.clock.advance(2 * HOUR);
+        found.extend(stage.ids("a").await);
+        assert!(
+            found.is_superset(&kept),
+            "{call:?} {path}: {} lost",
+            kept.difference(&found).count()
+        );
     }
 }

@@ -49,7 +49,12 @@ impl Stage {
     pub(in super::super) fn with(max_bytes: u64) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings { max_bytes, ..Settings::at(dir.path().join("spool")) };
-        let clock = Clock::held(START);
+        Self { _dir: dir, ..Self::on(settings) }
+    }
+
+    /// With settings of the test's own, in a directory that it keeps.
+    pub(in super::super) fn on(settings: Settings) -> Self {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::held(START));
         let mut stage = Self { _dir: dir, settings, clock, rig: Rigged::default(), spool: None };
         stage.open().unwrap();
         stage
