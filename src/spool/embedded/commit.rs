@@ -153,6 +153,8 @@ impl Committer {
     /// Writes to `retry/` what waits in memory for another attempt, so that a close forgets neither
     /// when it is due nor how often it was tried.
     pub(super) fn park_what_waits(&mut self) -> Result<(), StoreFault> {
+        let now = self.shared.clock.now();
+        lock(&self.shared.state).lines.iter_mut().for_each(|line| line.wait_again(now));
         loop {
             let waiting = park::waiting(&lock(&self.shared.state));
             let mut work = Work::default();

@@ -146,7 +146,7 @@ pub(super) async fn drop_all(
             dropped += answered.await.unwrap_or_else(|_gone| Err(shared.gone()))?;
         }
     }
-    if dropped > 0 && !shared.rounds.pass(&shared.bell).await {
+    if dropped > 0 && !shared.rounds.pass(&shared.bell, shared.fault.subscribe()).await {
         shared.check()?;
         tracing::warn!(dropped, "dead letters are dropped, and a crash may bring them back");
     }

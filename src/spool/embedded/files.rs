@@ -3,6 +3,8 @@
 //! What lies below it is a trait, so that a test can make any call fail, or record them all and
 //! cut the power after any. No rule of the store lives here.
 
+#[cfg(test)]
+pub(super) mod power;
 pub(super) mod read_only;
 #[cfg(test)]
 pub(super) mod rigged;

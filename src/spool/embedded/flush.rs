@@ -53,14 +53,25 @@ impl Rounds {
         self.done.send_replace(round);
     }
 
-    /// Waits until what is settled by now is on disk; says whether it is.
-    pub(super) async fn pass(&self, bell: &Bell) -> bool {
+    /// Waits until what is settled by now is on disk; says whether it is. `fault` ends the wait, for
+    /// a broken store has no further round.
+    pub(super) async fn pass(
+        &self,
+        bell: &Bell,
+        mut fault: watch::Receiver<Option<StoreFault>>,
+    ) -> bool {
         // One that began before may have written the blocks already.
         let wanted = self.begun.load(Ordering::SeqCst) + 1;
         let mut done = self.done.subscribe();
         bell.sync();
-        let passed = done.wait_for(|done| *done >= wanted);
-        tokio::time::timeout(ROUND_WITHIN, passed).await.is_ok_and(|passed| passed.is_ok())
+        let passed = async {
+            // Both are cancel-safe.
+            tokio::select! {
+                passed = done.wait_for(|done| *done >= wanted) => passed.is_ok(),
+                _broken = fault.wait_for(Option::is_some) => false,
+            }
+        };
+        tokio::time::timeout(ROUND_WITHIN, passed).await.unwrap_or(false)
     }
 }
 

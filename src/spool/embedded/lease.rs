@@ -158,6 +158,26 @@ impl Line {
         self.unread.cut_off(now, tail);
     }
 
+    /// What was tried more often than its record says, and was read since, waits again: a close
+    /// then writes that down.
+    pub(super) fn wait_again(&mut self, now: Timestamp) {
+        for ready in &mut self.ready {
+            let (tried, others): (VecDeque<_>, _) = std::mem::take(ready)
+                .into_iter()
+                .partition(|delivery: &Delivery| delivery.attempts > delivery.record.attempts);
+            *ready = others;
+            for delivery in tried {
+                let waiting = Waiting {
+                    place: delivery.place,
+                    attempts: delivery.attempts,
+                    accepted_at: delivery.record.event.accepted_at,
+                    on_disk: false,
+                };
+                self.due.insert((now, delivery.id), waiting);
+            }
+        }
+    }
+
     /// A delivery was read and waits to be taken.
     pub(super) fn stage(&mut self, delivery: Delivery) {
         self.ready[delivery.lane as usize].push_back(delivery);

@@ -46,6 +46,9 @@ pub(super) fn open(
     format::settle(&disk).map_err(no_room)?;
     for dir in LogKind::ALL.map(LogKind::dir).into_iter().chain([QUARANTINE]) {
         disk.make_dir(dir)?;
+        // A kill may have come between a file and the sync of its directory: what is found here is
+        // written to, and must be found after a power cut too.
+        disk.sync_dir(dir)?;
     }
     disk.sync_dir("")?;
     let note_file = Noted::open(&disk).map_err(no_room)?;

@@ -9,5 +9,6 @@ mod full_disk;
 mod letters;
 mod order;
 mod recovery;
+mod sim;
 pub(super) mod stage;
 mod torn;

@@ -40,6 +40,12 @@ pub(super) fn load(
         } else if let Some(number) = number(".ack") {
             acks.push(number);
         } else if let Some(number) = number(".spare") {
+            if is_second_name(with, &path)? {
+                // The file is not gone with one of its names.
+                with.pool.found(number, 0);
+                with.disk.remove(&path)?;
+                continue;
+            }
             with.pool.found(number, size);
             spares.push((path, size));
         } else if let Some(number) = number(".idx") {
@@ -79,6 +85,19 @@ pub(super) fn load(
         orphan::judge(with, log, orphan, &loaded, state)?;
     }
     Ok(loaded)
+}
+
+/// Whether a spare is a segment that is there under its own name: a rename between two directories
+/// that a power cut left half done. Taken for a spare it would be overwritten.
+fn is_second_name(with: Recovery<'_>, spare: &str) -> Result<bool, StoreFault> {
+    let Some(head) = Head::read(&with.disk.open(spare)?)? else { return Ok(false) };
+    let path = head.path();
+    let dir = with.disk.list(head.log.dir())?;
+    if !dir.iter().any(|(name, _)| path.ends_with(&format!("/{name}"))) {
+        return Ok(false);
+    }
+    let there = Head::read(&with.disk.open(&path)?)?;
+    Ok(there.is_some_and(|there| there.nonce == head.nonce))
 }
 
 fn load_one(
@@ -126,14 +145,15 @@ fn load_one(
     Ok(Loaded { segment, sealed, blocks, bits_read })
 }
 
-/// Takes over the blocks of a `.ack`. One that is not whole reads as nothing settled, and is written
-/// anew, so that the next start need not find out again what it hid.
+/// Takes over the blocks of a `.ack`. One that is not whole reads as nothing settled.
+///
+/// All of them are written anew: after a sync that failed the page cache shows blocks that the disk
+/// does not have, and the next start need not find out again what a damaged one hid.
 pub(super) fn blocks_into(segment: &mut Segment, blocks: &[u8]) {
     for index in 0..segment.bits.blocks() {
         let block = blocks.get(index * BLOCK..(index + 1) * BLOCK).unwrap_or_default();
-        if !segment.bits.load(index, block, segment.seed) {
-            segment.bits.mark_dirty(index);
-        }
+        segment.bits.load(index, block, segment.seed);
+        segment.bits.mark_dirty(index);
     }
     segment.bits.recount();
 }

@@ -363,3 +363,38 @@ async fn random_life(seed: u64) {
         assert_eq!(taken, !free, "seed {seed}: {id} {fates:?} {answer:?}");
     }
 }
+
+#[tokio::test]
+async fn a_close_forgets_no_attempt_of_what_is_due_and_was_not_taken() {
+    let mut stage = Stage::new();
+    stage.store((0..3).map(|_| stage.event(b"tried", &["a"])).collect()).await;
+    for lease in stage.lease("a", 3).await {
+        let soon = stage.clock.now().after(std::time::Duration::from_secs(2));
+        stage.settle(lease, Settlement::RetryAt(soon)).await;
+    }
+    stage.clock.advance(HOUR);
+    // All three are read, one is taken.
+    assert_eq!(stage.lease("a", 1).await[0].attempts, 1);
+    stage.close_and_reopen().await;
+    let attempts: Vec<_> = stage.lease("a", 3).await.iter().map(|lease| lease.attempts).collect();
+    assert_eq!(attempts.iter().filter(|attempts| **attempts == 1).count(), 2, "{attempts:?}");
+}
+
+#[tokio::test]
+async fn a_spare_that_is_a_segment_by_another_name_is_not_used() {
+    let mut stage = Stage::new();
+    let kept = stage.store(vec![stage.event(b"kept", &["a"])]).await;
+    stage.kill();
+    // A rename from one directory to another that a power cut left half done.
+    let segment = stage.files("log", ".seg").remove(0);
+    fs::hard_link(&segment, stage.path("log/90.spare")).unwrap();
+    stage.open().unwrap();
+    // New destinations begin new segments, in spares.
+    for name in ["b", "c", "d"] {
+        stage.store(vec![stage.event(b"new", &[name])]).await;
+    }
+    stage.kill_and_reopen();
+    assert_eq!(stage.ids("a").await, kept.into_iter().collect());
+    assert_eq!(stage.stats().await.damaged_records, 0);
+    assert!(!stage.path("log/90.spare").exists());
+}

@@ -165,7 +165,7 @@ impl Look {
                 path.file_stem().is_some_and(|stem| stem.to_string_lossy().parse::<u64>().is_ok());
             match path.extension().and_then(|ext| ext.to_str()) {
                 Some("spare") if known => survey.spares.add(size),
-                Some("seg" | "ack") if known => {}
+                Some("seg" | "ack" | "idx") if known => {}
                 // Made from the records when it is asked for, and again when it does not pass.
                 Some("idx") if known && log == LogKind::Dead => {}
                 Some(_) | None => {
