@@ -78,10 +78,14 @@ impl Place {
 
     /// The keys of the configuration, for what is encrypted.
     fn keys(&self) -> anyhow::Result<Keyring> {
-        if self.data_dir.is_some() && self.file.config.is_none() {
-            return Ok(Keyring::default());
+        match self.file.layers().plan() {
+            Ok(plan) => Ok(plan.spool.keys),
+            // As above: nothing need be configured on this machine.
+            Err(_) if self.data_dir.is_some() && self.file.config.is_none() => {
+                Ok(Keyring::default())
+            }
+            Err(faults) => Err(faults.into()),
         }
-        Ok(self.file.layers().plan()?.spool.keys)
     }
 
     /// For whoever shows what the records say: without a key that would be nothing.

@@ -161,19 +161,14 @@ impl Line {
     /// What was tried more often than its record says, and was read since, waits again: a close
     /// then writes that down.
     pub(super) fn wait_again(&mut self, now: Timestamp) {
-        for ready in &mut self.ready {
-            let (tried, others): (VecDeque<_>, _) = std::mem::take(ready)
-                .into_iter()
-                .partition(|delivery: &Delivery| delivery.attempts > delivery.record.attempts);
-            *ready = others;
-            for delivery in tried {
-                let waiting = Waiting {
-                    place: delivery.place,
-                    attempts: delivery.attempts,
-                    accepted_at: delivery.record.event.accepted_at,
-                    on_disk: false,
-                };
-                self.due.insert((now, delivery.id), waiting);
+        for lane in Lane::ALL {
+            let ready = std::mem::take(&mut self.ready[lane as usize]);
+            for delivery in ready {
+                if delivery.attempts > delivery.record.attempts {
+                    self.wait(now, delivery.id, Waiting::again(&delivery));
+                } else {
+                    self.stage(delivery);
+                }
             }
         }
     }
