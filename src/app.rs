@@ -18,6 +18,7 @@ use crate::config::Plan;
 use crate::config::plan::{Admin, Server};
 use crate::event::SourceName;
 use crate::forward::{Forwarder, Stop};
+use crate::http::admin::Jobs;
 use crate::http::auth::Guard;
 use crate::http::receive::Door;
 use crate::http::served::{Served, Serving};
@@ -46,6 +47,7 @@ pub struct Relay {
     admin_listen: SocketAddr,
     spool: Arc<Embedded>,
     status: Arc<Status>,
+    jobs: Arc<Jobs>,
     shutdown: Shutdown,
     doors: TaskTracker,
     forwarders: TaskTracker,
@@ -135,6 +137,14 @@ impl Relay {
             forwarders.clone(),
             clock.clone(),
         ));
+        let shutdown = Shutdown::default();
+        let jobs = Jobs::new(
+            Arc::clone(&spool),
+            forwarders.clone(),
+            clock.clone(),
+            shutdown.leasing.clone(),
+        );
+        jobs.resume().await?;
         let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
         let limiter = Arc::new(Limiter::new(plan.server.addresses_max));
         let doors = Doors { intake, limiter, metrics: Arc::clone(&metrics), clock };
@@ -149,7 +159,8 @@ impl Relay {
             admin_listen,
             spool: embedded,
             status,
-            shutdown: Shutdown::default(),
+            jobs,
+            shutdown,
             doors: TaskTracker::new(),
             forwarders: TaskTracker::new(),
             rest: TaskTracker::new(),
@@ -182,7 +193,12 @@ impl Relay {
     fn open_admin(&self, listener: TcpListener, settings: &Admin) {
         let admin = admin::Admin {
             status: Arc::clone(&self.status),
-            access: admin::Access { token: settings.token.clone(), listen: self.admin_listen },
+            jobs: Arc::clone(&self.jobs),
+            access: admin::Access {
+                token: settings.token.clone(),
+                reveal: settings.reveal.clone(),
+                listen: self.admin_listen,
+            },
             draining: self.shutdown.draining.clone(),
         };
         let (router, last) = (http::admin(admin), self.shutdown.last.clone());
@@ -243,6 +259,7 @@ impl Relay {
         tokio::join!(
             end(&self.doors, deadline, &shutdown.door_cut),
             end(&self.forwarders, deadline, &shutdown.attempts),
+            self.jobs.ended(),
         );
         let closed = self.spool.close().await;
         shutdown.last.cancel();

@@ -30,6 +30,7 @@
 
 // Words.
 pub mod clock;
+pub mod units;
 
 pub mod event;
 pub mod json;

@@ -54,6 +54,20 @@ impl Rate {
         self.per.nanos() / self.items as u64
     }
 
+    /// The time that so many items take.
+    #[must_use]
+    pub fn time_of(self, items: usize) -> Duration {
+        let items = u64::try_from(items).unwrap_or(u64::MAX);
+        Duration::from_nanos(self.item_nanos().saturating_mul(items))
+    }
+
+    /// Items that so long a time is enough for.
+    #[must_use]
+    pub fn items_in(self, time: Duration) -> usize {
+        let items = time.as_nanos() / u128::from(self.item_nanos().max(1));
+        usize::try_from(items).unwrap_or(usize::MAX)
+    }
+
     /// What as many items as may come at once take of it.
     const fn burst_nanos(self) -> u64 {
         self.item_nanos() * self.items as u64

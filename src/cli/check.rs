@@ -9,8 +9,8 @@ use super::spool::page::Bar;
 use super::{ConfigFile, Refused};
 use crate::caller::{Access, Client, Credential, Scope, Strangers};
 use crate::config::Plan;
-use crate::config::units::{show_bytes, show_span};
 use crate::spool::embedded::tools::{Look, LookError, Wrong};
+use crate::units::{show_bytes, show_span};
 
 /// Damaged pieces that are named here.
 const DAMAGES_SHOWN: usize = 10;

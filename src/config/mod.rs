@@ -15,7 +15,6 @@ mod reader;
 mod secret;
 mod sources;
 mod tls;
-pub mod units;
 mod written;
 
 use std::path::{Path, PathBuf};

@@ -80,6 +80,8 @@ pub struct Admin {
     pub listen: SocketAddr,
     /// The token of its API.
     pub token: Option<Token>,
+    /// The token of those who may also see values of bodies.
+    pub reveal: Option<Token>,
 }
 
 /// The store.
@@ -222,9 +224,11 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
 
 fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {
     let listen = address(&reader);
-    let token = secret::read(&reader, outside, "token_env", "token_file");
+    let own = secret::read(&reader, outside, "token_env", "token_file");
+    let reveal = secret::read(&reader, outside, "reveal_token_env", "reveal_token_file");
     reader.finish();
-    Some(Admin { listen: listen?, token: token.map(|token| Token::new(&token)) })
+    let token = |secret: Option<Vec<u8>>| secret.map(|secret| Token::new(&secret));
+    Some(Admin { listen: listen?, token: token(own), reveal: token(reveal) })
 }
 
 fn spool(reader: Reader<'_>, outside: &dyn Outside) -> Option<Spool> {

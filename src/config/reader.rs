@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::fault::{Fault, Place};
 use super::layers::{Item, Table, Value};
-use super::units;
+use crate::units;
 
 /// The faults found so far, shared by every reader of a configuration.
 #[derive(Debug, Default)]

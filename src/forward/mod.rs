@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::event::{DestinationName, SourceName};
+use crate::event::{DestinationName, Event, SourceName};
 use crate::ledger::Ledger;
 use crate::metrics::{DestinationMetrics, Metrics};
 use crate::spool::{Lease, Spool, StoreFault, Want};
@@ -147,6 +147,12 @@ impl Forwarder {
     #[must_use]
     pub const fn name(&self) -> &DestinationName {
         &self.settings.name
+    }
+
+    /// Whether an event is older than this destination takes.
+    #[must_use]
+    pub fn has_outlived(&self, event: &Event) -> bool {
+        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.now())
     }
 
     /// How it stands.

@@ -50,6 +50,14 @@ pub enum Code {
     EventUrlNotAllowed,
     /// The idempotency key is empty or too long.
     BadIdempotencyKey,
+    /// A request of an operator says something that cannot be.
+    BadRequest,
+    /// Values of bodies are not shown to this operator.
+    RevealNotAllowed,
+    /// What a web page of another origin could have sent.
+    CrossSite,
+    /// More work in the background than is taken at once.
+    TooManyJobs,
     /// The admin API needs a token on this address, and none is configured.
     TokenNotSet,
     /// No such path.
@@ -92,6 +100,10 @@ impl Code {
             Self::PublisherNotAllowed => "publisher_not_allowed",
             Self::EventUrlNotAllowed => "event_url_not_allowed",
             Self::BadIdempotencyKey => "bad_idempotency_key",
+            Self::BadRequest => "bad_request",
+            Self::RevealNotAllowed => "reveal_not_allowed",
+            Self::CrossSite => "cross_site",
+            Self::TooManyJobs => "too_many_jobs",
             Self::TokenNotSet => "token_not_set",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
@@ -115,17 +127,20 @@ impl Code {
             Self::MalformedJson
             | Self::DuplicateKey
             | Self::BadEncoding
-            | Self::BadIdempotencyKey => StatusCode::BAD_REQUEST,
+            | Self::BadIdempotencyKey
+            | Self::BadRequest => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::SourceNotAllowed
             | Self::PublisherNotAllowed
             | Self::EventUrlNotAllowed
+            | Self::RevealNotAllowed
+            | Self::CrossSite
             | Self::TokenNotSet => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::IdempotencyKeyReused => StatusCode::CONFLICT,
+            Self::IdempotencyKeyReused | Self::TooManyJobs => StatusCode::CONFLICT,
             Self::BodyTooLarge | Self::TooManyItems => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -150,6 +165,10 @@ impl Code {
             | Self::EventUrlNotAllowed
             | Self::BadIdempotencyKey
             | Self::TokenNotSet
+            | Self::BadRequest
+            | Self::RevealNotAllowed
+            | Self::CrossSite
+            | Self::TooManyJobs
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::BodyTimeout

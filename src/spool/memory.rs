@@ -205,6 +205,10 @@ impl Spool for Memory {
         Box::pin(async move { self.replay_now(ids) })
     }
 
+    fn foresee<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
+        Box::pin(async move { self.shelf("foreseeing")?.foresee(ids, self.clock.now()) })
+    }
+
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
         Box::pin(async move { Ok(self.shelf("dropping dead letters")?.drop_dead(ids)) })
     }

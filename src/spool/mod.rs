@@ -74,6 +74,12 @@ pub trait Spool: Send + Sync + 'static {
     /// them again is right.
     fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError>;
 
+    /// What [`Spool::replay`] would do of them now, each judged by itself. Nothing is changed.
+    ///
+    /// # Errors
+    /// As [`Spool::replay`].
+    fn foresee<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError>;
+
     /// Drops dead letters for good; answers how many were there.
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize>;
 

@@ -1,5 +1,5 @@
 //! Small notes that must outlive a restart, by shelf and key: which notifications are awaited,
-//! what operators did, which destinations are paused.
+//! what operators did, which destinations are paused, what goes on in the background.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -17,11 +17,13 @@ pub enum Shelf {
     Audit,
     /// Destinations that an operator paused.
     Paused,
+    /// Replays and drops of many letters that are under way.
+    Jobs,
 }
 
 impl Shelf {
     /// Every shelf, in the order of their codes.
-    pub const ALL: [Self; 3] = [Self::Awaited, Self::Audit, Self::Paused];
+    pub const ALL: [Self; 4] = [Self::Awaited, Self::Audit, Self::Paused, Self::Jobs];
 
     /// Bytes that a key may have.
     pub const KEY_BYTES_MAX: usize = 512;
@@ -40,6 +42,7 @@ impl Shelf {
             Self::Audit => 4_096,
             // More than a configuration has destinations.
             Self::Paused => 1_024,
+            Self::Jobs => 64,
         }
     }
 
@@ -47,7 +50,7 @@ impl Shelf {
     const fn is_ring(self) -> bool {
         match self {
             Self::Audit => true,
-            Self::Awaited | Self::Paused => false,
+            Self::Awaited | Self::Paused | Self::Jobs => false,
         }
     }
 
@@ -67,8 +70,8 @@ impl Shelf {
 /// The notes of every shelf, and what of them makes room.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    shelves: [BTreeMap<Bytes, Bytes>; 3],
-    bytes: [usize; 3],
+    shelves: [BTreeMap<Bytes, Bytes>; Shelf::ALL.len()],
+    bytes: [usize; Shelf::ALL.len()],
 }
 
 impl Notes {
@@ -173,7 +176,7 @@ mod tests {
             let first = notes.list(shelf, None, 1).remove(0).0;
             match shelf {
                 Shelf::Audit => assert_eq!((more.is_ok(), first), (true, bytes("000001"))),
-                Shelf::Awaited | Shelf::Paused => {
+                Shelf::Awaited | Shelf::Paused | Shelf::Jobs => {
                     assert!(matches!(more, Err(AppendError::Full { .. })), "{more:?}");
                     assert_eq!(first, bytes("000000"));
                     notes.put(shelf, first, None);
@@ -198,7 +201,7 @@ mod tests {
         for (key, _) in notes.list(Shelf::Awaited, None, usize::MAX) {
             notes.put(Shelf::Awaited, key, None);
         }
-        assert_eq!(notes.bytes, [0; 3]);
+        assert_eq!(notes.bytes, [0; Shelf::ALL.len()]);
         let larger = bytes("v".repeat(Shelf::VALUE_BYTES_MAX + 1));
         let refused = notes.make_way(Shelf::Audit, &bytes("a"), &larger);
         assert!(matches!(refused, Err(AppendError::TooLarge { .. })), "{refused:?}");

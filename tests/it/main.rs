@@ -23,6 +23,7 @@ mod refusals;
 mod repeats;
 mod rogues;
 mod sandbox;
+mod steer;
 mod support;
 mod tls;
 mod validate;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use beacon_relay::caller::{KeyDigest, Limiter};
 use beacon_relay::clock::Clock;
 use beacon_relay::config::Layers;
-use beacon_relay::http::admin::{Access, Admin};
+use beacon_relay::forward::Forwarder;
+use beacon_relay::http::admin::{Access, Admin, Jobs};
 use beacon_relay::http::auth::Guard;
 use beacon_relay::http::receive::{Door, Limits};
 use beacon_relay::http::served::{Served, Serving};
@@ -119,7 +120,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     let answer = get(relay.addr(), "/openapi.yaml").await;
     assert_eq!(answer.text(), http::OPENAPI);
     note(&mut seen, &document, "/openapi.yaml", "get", &answer);
-    for path in ["/metrics", "/healthz", "/readyz", "/api/status"] {
+    for path in ["/metrics", "/healthz", "/readyz", "/api/status", "/api/dead", "/api/audit"] {
         note(&mut seen, &document, path, "get", &relay.admin(path, "").await);
     }
     let known = get(relay.addr(), "/v1/conversions/xxx/123").await;
@@ -131,6 +132,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     keyed(&mut seen, &document, &upstream).await;
     full(&mut seen, &document, &upstream).await;
     guarded(&mut seen, &document, &upstream).await;
+    steered(&mut seen, &document, &upstream).await;
     broken(&mut seen, &document).await;
     overloaded(&mut seen, &document).await;
     assert_eq!(seen, documented());
@@ -184,37 +186,158 @@ async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     relay.finish().await;
 }
 
+/// Every path of the operators' API.
+const API: [(&str, &str, &str); 9] = [
+    ("/api/status", "get", "/api/status"),
+    ("/api/dead", "get", "/api/dead"),
+    ("/api/dead/{id}", "get", "/api/dead/1"),
+    ("/api/dead/replay", "post", "/api/dead/replay"),
+    ("/api/dead/drop", "post", "/api/dead/drop"),
+    ("/api/destinations/{name}/pause", "post", "/api/destinations/events-api/pause"),
+    ("/api/destinations/{name}/resume", "post", "/api/destinations/events-api/resume"),
+    ("/api/jobs/{id}", "delete", "/api/jobs/1"),
+    ("/api/audit", "get", "/api/audit"),
+];
+
+const ALL: &str = r#"{"all":true}"#;
+
+fn upper(method: &str) -> String {
+    method.to_uppercase()
+}
+
+/// What operators do.
+async fn steered(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    let relay = TestRelay::start(upstream).await;
+    upstream.misbehave(r#"{"status":400}"#);
+    for number in 0..12 {
+        relay.post(&format!("/v1/beacon/click/{number}"), r#"{"user_id":"u"}"#).await;
+    }
+    relay.until(|status| status["destinations"][0]["dead"] == 12).await;
+    relay.settled().await;
+    upstream.misbehave("{}");
+    let letters = relay.admin("/api/dead", "").await.json();
+    let letter = format!("/api/dead/{}", letters["letters"][0]["id"].as_str().unwrap());
+    for (path, target) in [
+        ("/api/dead/{id}", letter.as_str()),
+        ("/api/dead/{id}", "/api/dead/999999999"),
+        ("/api/dead/{id}", "/api/dead/x"),
+        ("/api/dead", "/api/dead?limit=0"),
+        ("/api/audit", "/api/audit?limit=0"),
+    ] {
+        note(seen, document, path, "get", &relay.admin(target, "").await);
+    }
+    let posts = API.into_iter().filter(|(_, method, _)| *method == "post");
+    for (path, _, target) in posts.clone() {
+        let long = format!("{{\"x\":\"{}\"}}", "x".repeat(70_000));
+        for body in [r#"{"x":1}"#, "{", &long] {
+            note(seen, document, path, "post", &relay.steer("POST", target, "", body).await);
+        }
+        let typed = "Content-Type: image/png\r\n";
+        let request = format!(
+            "POST {target} HTTP/1.1\r\nHost: localhost\r\n{typed}Content-Length: 2\r\n\r\n{{}}"
+        );
+        let mut client = RawClient::connect(relay.admin_addr()).await;
+        note(seen, document, path, "post", &client.exchange(request.as_bytes()).await);
+        let other = target.replace("events-api", "other");
+        let body = if other == target { ALL } else { "" };
+        let dry = body.replace('}', ",\"dry_run\":true}");
+        note(seen, document, path, "post", &relay.steer("POST", &other, "", &dry).await);
+        if other != target {
+            note(seen, document, path, "post", &relay.steer("POST", target, "", "").await);
+        }
+    }
+    // All at once, for each waits as long as a body may take.
+    let half = async |target: &str| {
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+        RawClient::connect(relay.admin_addr()).await.exchange(request.as_bytes()).await
+    };
+    let targets: Vec<(&str, &str)> = posts.map(|(path, _, target)| (path, target)).collect();
+    let [a, b, c, d] = targets[..] else { panic!("four paths are posted to") };
+    let answers = tokio::join!(half(a.1), half(b.1), half(c.1), half(d.1));
+    for (path, answer) in [(a.0, answers.0), (b.0, answers.1), (c.0, answers.2), (d.0, answers.3)] {
+        note(seen, document, path, "post", &answer);
+    }
+    // One after the other fills the places: each waits long behind its first letter.
+    let slow = r#"{"all":true,"rate":"1/h"}"#;
+    for what in ["replay", "drop"].into_iter().cycle().take(10) {
+        let path = format!("/api/dead/{what}");
+        note(seen, document, &path, "post", &relay.steer("POST", &path, "", slow).await);
+    }
+    let jobs = relay.admin("/api/status", "").await.json()["jobs"].clone();
+    let job = format!("/api/jobs/{}", jobs[0]["id"].as_str().unwrap());
+    for _ in 0..2 {
+        let answer = relay.steer("DELETE", &job, "", "").await;
+        note(seen, document, "/api/jobs/{id}", "delete", &answer);
+    }
+    relay.finish().await;
+}
+
 /// An admin listener off loopback.
 async fn guarded(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     for token in ["", "token_env = \"ADMIN_TOKEN\""] {
         let config = format!("[admin]\nlisten = \"0.0.0.0:9090\"\n{token}");
         let relay = TestRelay::start_with(&config, upstream).await;
-        note(seen, document, "/api/status", "get", &relay.admin("/api/status", "").await);
+        for (path, method, target) in API {
+            note(seen, document, path, method, &relay.steer(&upper(method), target, "", "").await);
+        }
         relay.finish().await;
     }
 }
 
 /// A store that has failed.
 async fn broken(seen: &mut Answered, document: &Value) {
+    let plan = Layers::default().plan().unwrap();
+    let names = || plan.destinations.iter().map(|one| one.name.clone());
+    let ledger = Arc::new(Ledger::new([], names()));
+    let metrics = Arc::new(Metrics::new(&[], [], names()));
+    let forwarders = plan.destinations.iter().map(|settings| {
+        let (ledger, metrics) = (Arc::clone(&ledger), Arc::clone(&metrics));
+        let spool = Arc::new(BrokenSpool);
+        Forwarder::new(settings.clone(), spool, ledger, metrics, Clock::system())
+    });
+    let forwarders: Vec<_> = forwarders.collect();
     let status = Status::new(
         Arc::new(BrokenSpool),
-        Arc::new(Ledger::new([], [])),
-        Arc::new(Metrics::new(&[], [], [])),
-        Vec::new(),
+        Arc::clone(&ledger),
+        Arc::clone(&metrics),
+        forwarders.clone(),
         Clock::system(),
     );
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = door.local_addr().unwrap();
     let admin = Admin {
         status: Arc::new(status),
-        access: Access { token: None, listen },
+        jobs: Jobs::new(
+            Arc::new(BrokenSpool),
+            forwarders,
+            Clock::system(),
+            CancellationToken::new(),
+        ),
+        access: Access { token: None, reveal: None, listen },
         draining: CancellationToken::new(),
     };
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     let limits = Layers::default().plan().unwrap().server.connections;
     let router = http::admin(admin);
     tasks.spawn(listener::serve(door, plain(router, limits), stop.clone(), stop.clone()));
-    for path in ["/metrics", "/readyz", "/api/status"] {
+    for (path, method, target) in API {
+        let method = upper(method);
+        let body = if target.ends_with("/replay") || target.ends_with("/drop") { ALL } else { "" };
+        // There is no job.
+        if path.contains("/jobs/") {
+            continue;
+        }
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = RawClient::connect(listen).await.exchange(request.as_bytes()).await;
+        assert_eq!(answer.status, 503, "{target}");
+        note(seen, document, path, &method.to_lowercase(), &answer);
+    }
+    for path in ["/metrics", "/readyz"] {
         note(seen, document, path, "get", &get(listen, path).await);
     }
     assert_eq!(get(listen, "/readyz").await.json()["reasons"][0], "spool_fault");
@@ -259,7 +382,7 @@ fn plain(router: axum::Router, limits: listener::Limits) -> Serving {
 }
 
 async fn get(address: SocketAddr, path: &str) -> RawAnswer {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: r\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     RawClient::connect(address).await.exchange(request.as_bytes()).await
 }
 
@@ -269,7 +392,8 @@ fn every_source_has_its_path_in_the_document_and_back() {
     let mut sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
     sources.extend(ASKED.map(|(path, ..)| path.to_owned()));
     sources.insert(http::by_url::PATH.to_owned());
-    let posts = documented().into_iter().filter(|(_, method, _)| method == "post");
+    let posts = documented().into_iter();
+    let posts = posts.filter(|(path, method, _)| method == "post" && !path.starts_with("/api/"));
     assert_eq!(posts.map(|(path, ..)| path).collect::<BTreeSet<_>>(), sources);
 }
 

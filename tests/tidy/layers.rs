@@ -20,6 +20,7 @@ const fn room(row: u8, name: &'static str) -> Room {
 /// A module imports only from rows above its own (smaller numbers), never from its own row.
 pub(crate) const ROOMS: &[Room] = &[
     room(0, "clock"),
+    room(0, "units"),
     room(1, "event"),
     room(1, "json"),
     room(1, "origin"),

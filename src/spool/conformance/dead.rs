@@ -112,7 +112,9 @@ pub(crate) async fn a_letter_is_replayed_once<S: Store>() {
     }
     let ids: Vec<DeliveryId> = stage.letters().await.iter().map(|letter| letter.id).collect();
     let asked = [ids[0], ids[2], ids[0], DeliveryId(u64::MAX)];
+    let foreseen = stage.spool().foresee(&asked).await.unwrap();
     let replayed = stage.spool().replay(&asked).await.unwrap();
+    assert_eq!(foreseen, replayed, "asking moved nothing");
     assert_eq!(replayed, Replayed { replayed: 2, missing: 1, duplicates: 0 });
     let replayed = stage.spool().replay(&asked).await.unwrap();
     assert_eq!(replayed, Replayed { replayed: 0, missing: 3, duplicates: 0 });

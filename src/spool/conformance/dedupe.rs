@@ -176,6 +176,7 @@ pub(crate) async fn a_letter_is_not_replayed_while_a_later_event_has_its_key<S: 
     let letter = stage.letters().await.remove(0);
     let refused = Replayed { duplicates: 1, ..Replayed::default() };
     for _ in 0..2 {
+        assert_eq!(stage.spool().foresee(&[letter.id]).await.unwrap(), refused);
         assert_eq!(stage.spool().replay(&[letter.id]).await.unwrap(), refused);
         assert_eq!(stage.letters().await.as_slice(), std::slice::from_ref(&letter), "it is kept");
         let repeat = stage.append(vec![stage.keyed(1, 3, &["a"])]).await;

@@ -279,7 +279,7 @@ impl Committer {
             Job::Replay { drafts: replayed, rest, answer } => {
                 let stored = outcome[LogKind::Accepted.index()].is_some();
                 let answered = if stored || replayed.is_empty() {
-                    Ok(Replayed { replayed: replayed.len(), ..rest })
+                    Ok(Replayed { replayed: rest.replayed + replayed.len(), ..rest })
                 } else {
                     Err(self.full())
                 };

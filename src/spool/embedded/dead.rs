@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use self::index::{Cursor, Entry};
 use super::damage::{self, Damage};
 use super::files::LogFile;
-use super::inbox::{Command, Letter};
+use super::inbox::{Command, Letter, Really};
 use super::record::{self, Checked, Prior, Sources, View};
 use super::segment::SegmentId;
 use super::walk::Gap;
@@ -153,10 +153,11 @@ pub(super) async fn drop_all(
     Ok(dropped)
 }
 
-/// Puts letters back in line.
+/// Puts letters back in line, or tells what would become of them.
 pub(super) async fn replay(
     shared: &Arc<Shared>,
     ids: &[DeliveryId],
+    really: Really,
 ) -> Result<Replayed, AppendError> {
     shared.check()?;
     let mut replayed = Replayed::default();
@@ -184,7 +185,7 @@ pub(super) async fn replay(
                     .await?;
             replayed.missing += asked - letters.len();
             let (answer, answered) = oneshot::channel();
-            shared.inbox.offer(Command::Replay { letters, answer }, bytes)?;
+            shared.inbox.offer(Command::Replay { letters, really, answer }, bytes)?;
             let answer = answered.await;
             replayed += answer.unwrap_or_else(|_gone| Err(shared.gone().into()))?;
         }

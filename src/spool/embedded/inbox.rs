@@ -25,6 +25,13 @@ pub(super) struct Letter {
     pub(super) prior: Prior,
 }
 
+/// Whether letters are put back in line, or only judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Really {
+    Yes,
+    No,
+}
+
 /// One thing to be made durable, and who waits for it.
 #[derive(Debug)]
 pub(super) enum Command {
@@ -48,6 +55,7 @@ pub(super) enum Command {
     },
     Replay {
         letters: Vec<Letter>,
+        really: Really,
         answer: oneshot::Sender<Result<Replayed, AppendError>>,
     },
     /// Letters are dropped by the thread that puts them back in line, so that none is both.

@@ -54,7 +54,7 @@ pub use self::crypt::{KeyMissing, Keyring, KeyringFault, check_keys};
 use self::dead::index::Indexes;
 use self::files::{Disk, Real};
 use self::flush::Rounds;
-use self::inbox::{Bell, Command, Inbox};
+use self::inbox::{Bell, Command, Inbox, Really};
 use self::keys::Gauge;
 use self::pool::Pool;
 use self::record::{Prior, Record};
@@ -389,7 +389,11 @@ impl Spool for Embedded {
     }
 
     fn replay<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
-        Box::pin(dead::replay(&self.shared, ids))
+        Box::pin(dead::replay(&self.shared, ids, Really::Yes))
+    }
+
+    fn foresee<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
+        Box::pin(dead::replay(&self.shared, ids, Really::No))
     }
 
     fn drop_dead<'a>(&'a self, ids: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {

@@ -434,6 +434,28 @@ impl Shelf {
         self.dead.get(&id.0).map(|buried| buried.letter.clone())
     }
 
+    /// What [`Shelf::replay`] would do.
+    pub(super) fn foresee(
+        &self,
+        ids: &[DeliveryId],
+        now: Timestamp,
+    ) -> Result<Replayed, AppendError> {
+        if self.closed {
+            return Err(AppendError::Closed);
+        }
+        let mut replayed = Replayed::default();
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            match self.dead.get(&id.0) {
+                None => replayed.missing += 1,
+                Some(one) if self.claims.is_of_another(one.claimed, now) => {
+                    replayed.duplicates += 1
+                }
+                Some(_) => replayed.replayed += 1,
+            }
+        }
+        Ok(replayed)
+    }
+
     pub(super) fn replay(
         &mut self,
         ids: &[DeliveryId],

@@ -50,6 +50,10 @@ impl Spool for BrokenSpool {
         Box::pin(async { Err(fault().into()) })
     }
 
+    fn foresee<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
     fn drop_dead<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
         Box::pin(async { Err(fault()) })
     }

@@ -104,7 +104,23 @@ impl TestRelay {
 
     /// Gets a path of the admin listener.
     pub(crate) async fn admin(&self, path: &str, head: &str) -> RawAnswer {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n{head}\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n");
+        RawClient::connect(self.admin_addr()).await.exchange(request.as_bytes()).await
+    }
+
+    /// Asks the admin listener with another method, and a JSON body where there is one.
+    pub(crate) async fn steer(
+        &self,
+        method: &str,
+        path: &str,
+        head: &str,
+        body: &str,
+    ) -> RawAnswer {
+        let typed = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\n{typed}{head}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
         RawClient::connect(self.admin_addr()).await.exchange(request.as_bytes()).await
     }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::answers;
 use super::super::carry::Carried;
-use super::super::inbox::{Command, Letter};
+use super::super::inbox::{Command, Letter, Really};
 use super::super::keys::{KeyEntry, Keys, Lookup};
 use super::super::log::{Draft, Written};
 use super::super::record::{Form, Prior, Record};
@@ -153,14 +153,15 @@ impl<'a> Drafter<'a> {
                 drop(answer.send(Err(AppendError::Full { used_bytes, limit_bytes })));
                 return Ok(());
             }
-            Command::Replay { letters, answer } => {
+            Command::Replay { letters, really, answer } => {
                 // The job comes first, so that a fault below answers it.
                 let (drafts, rest) = (Vec::new(), Replayed::default());
                 self.work.jobs.push(Job::Replay { drafts, rest, answer });
                 let (mut drafted, mut left) = (Vec::new(), Replayed::default());
                 for (letter, lines) in letters.into_iter().zip(lines) {
-                    match self.replay(letter, lines)? {
+                    match self.replay(letter, lines, really)? {
                         Replay::Draft(draft) => drafted.push(draft),
+                        Replay::Would => left.replayed += 1,
                         Replay::Gone => left.missing += 1,
                         Replay::Taken => left.duplicates += 1,
                     }
@@ -291,7 +292,12 @@ impl<'a> Drafter<'a> {
 
     /// Drafts the fresh delivery of a letter, unless that is not there any more or its key is a
     /// later event's.
-    fn replay(&mut self, letter: Letter, lines: Vec<usize>) -> Result<Replay, StoreFault> {
+    fn replay(
+        &mut self,
+        letter: Letter,
+        lines: Vec<usize>,
+        really: Really,
+    ) -> Result<Replay, StoreFault> {
         let Prior { log, seq, slot } = letter.prior;
         let gone = lock(&self.shared.state).track(log).is_set(seq, slot);
         if gone || self.replayed.contains(&(seq, slot)) {
@@ -305,6 +311,9 @@ impl<'a> Drafter<'a> {
             if taken || self.fresh_with(dedupe).is_some() {
                 return Ok(Replay::Taken);
             }
+        }
+        if really == Really::No {
+            return Ok(Replay::Would);
         }
         self.replayed.insert((seq, slot));
         let record = Record {
@@ -351,6 +360,8 @@ pub(in super::super) struct Move {
 #[derive(Clone, Copy, Debug)]
 enum Replay {
     Draft(usize),
+    /// It was only asked.
+    Would,
     Gone,
     /// A later event has its key.
     Taken,

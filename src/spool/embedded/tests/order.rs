@@ -5,7 +5,7 @@ use std::path::Path;
 use tokio::sync::oneshot;
 
 use super::super::files::rigged::Call;
-use super::super::inbox::Command;
+use super::super::inbox::{Command, Really};
 use super::super::{dead, lock};
 use super::stage::{HOUR, Stage, refusal};
 use crate::spool::{Batch, Cause, Lane, Settlement, Spool};
@@ -83,7 +83,7 @@ async fn a_letter_asked_for_by_many_at_once_is_replayed_once() {
         let found = dead::find(shared, &ids).unwrap();
         let letters = dead::letters(shared, found.into_iter().collect()).unwrap();
         let (answer, answered) = oneshot::channel();
-        commands.push(Command::Replay { letters, answer });
+        commands.push(Command::Replay { letters, really: Really::Yes, answer });
         answers.push(answered);
     }
     let (answer, appended) = oneshot::channel();
