@@ -278,6 +278,8 @@ impl Flusher {
             if freed.is_empty() {
                 continue;
             }
+            let numbers = freed.iter().map(|segment| segment.head.number);
+            self.shared.pool.manifest.remove(log, numbers)?;
             let mut spares: Vec<String> = Vec::new();
             for segment in &freed {
                 let pending = spares.len();

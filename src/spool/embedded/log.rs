@@ -205,6 +205,7 @@ impl Writer {
             // The spare lay there; one that comes back after a crash would be the segment twice.
             self.disk.sync_dir(LogKind::Accepted.dir())?;
         }
+        self.pool.manifest.add(self.log, head.number, head.first)?;
         let size = file.size()?;
         let seal = self.disk.keys().seal_of(head);
         let seal = seal.map_err(|missing| missing.fault(&head.path(), self.disk.keys()))?;

@@ -22,6 +22,7 @@ mod inbox;
 mod keys;
 mod lease;
 mod log;
+mod manifest;
 mod noted;
 mod open;
 mod pool;

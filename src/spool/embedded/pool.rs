@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::files::{Disk, WriteError};
+use super::manifest::Manifest;
 use super::reserve::Reserve;
 use super::{LogKind, lock};
 use crate::spool::StoreFault;
@@ -43,6 +44,8 @@ pub(super) struct Pool {
     /// The next number for a file, whichever log it is for.
     number: AtomicU64,
     spares: Mutex<Vec<String>>,
+    /// Which segments there are.
+    pub(super) manifest: Manifest,
     /// Of `reserve_bytes`, what is really taken.
     reserve: Reserve,
     /// Events were refused for want of room, and none was made since.
@@ -54,6 +57,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(disk: Disk, segment_bytes: u64, max_bytes: u64) -> Self {
         Self {
+            manifest: Manifest::new(disk.clone()),
             // Two small segments, the second for acknowledgements and keys.
             reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes)),
             disk,

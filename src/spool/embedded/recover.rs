@@ -16,6 +16,7 @@ use super::damage::{self, Damage};
 use super::files::{Disk, WriteError};
 use super::keys::Keys;
 use super::lease::Waiting;
+use super::manifest::Manifest;
 use super::noted::Note;
 use super::pool::Pool;
 use super::record;
@@ -44,9 +45,10 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
     let mut state = State::default();
     state.lost = damage::read_lost(with.disk)?;
     let known_lost = state.lost.len();
+    let entered = Manifest::read(with.disk)?;
     let mut loaded = Vec::new();
     for log in LogKind::ALL {
-        loaded.push(load::load(with, log, &mut state)?);
+        loaded.push(load::load(with, log, &entered, &mut state)?);
     }
     // With bits unread, whatever was taken over by another record must be found anew.
     let deep = with.whole || loaded.iter().flatten().any(|segment| !segment.bits_read);
@@ -70,6 +72,12 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
     if state.lost.len() > known_lost {
         damage::note_lost(with.disk, &mut state.lost)?;
     }
+    let there = LogKind::ALL.into_iter().flat_map(|log| {
+        let segments = state.track(log).segments.keys();
+        segments.map(move |id| (log, id.number, id.first))
+    });
+    // Only now: what vanished is told again should this opening not come so far.
+    with.pool.manifest.replace(there)?;
     count_backlog(&mut state);
     find_parked(&mut state)?;
     count_dead(&mut state);

@@ -1,5 +1,6 @@
 //! Finds the files of one log: segments with their headers and bits, spares, leftovers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::LogKind;
@@ -27,6 +28,7 @@ pub(super) struct Loaded {
 pub(super) fn load(
     with: Recovery<'_>,
     log: LogKind,
+    entered: &BTreeMap<(LogKind, u64), u64>,
     state: &mut State,
 ) -> Result<Vec<Loaded>, StoreFault> {
     let (mut segments, mut acks, mut spares) = (Vec::new(), Vec::new(), Vec::new());
@@ -81,7 +83,13 @@ pub(super) fn load(
         }
     }
     loaded.sort_by_key(|of| of.segment.head.id());
-    for orphan in acks.into_iter().filter(|number| !segments.iter().any(|(of, _)| of == number)) {
+    let is_there = |number: u64| segments.iter().any(|(of, _)| *of == number);
+    for ((_, number), first) in entered.iter().filter(|((of, _), _)| *of == log) {
+        if !is_there(*number) && !acks.contains(number) {
+            orphan::tell_vanished(with, log, *number, *first, &loaded, state);
+        }
+    }
+    for orphan in acks.iter().copied().filter(|number| !is_there(*number)) {
         orphan::judge(with, log, orphan, &loaded, state)?;
     }
     Ok(loaded)

@@ -60,6 +60,35 @@ pub(super) fn judge(
     Ok(())
 }
 
+/// Tells of a segment that vanished with everything that was known of it.
+pub(super) fn tell_vanished(
+    with: Recovery<'_>,
+    log: LogKind,
+    number: u64,
+    first: u64,
+    loaded: &[Loaded],
+    state: &mut State,
+) {
+    let next = loaded.iter().map(|of| of.segment.head.first).filter(|of| *of > first).min();
+    let mut synced = with.noted.synced[log.index()];
+    if log == LogKind::Accepted {
+        synced = synced.max(with.covered);
+    }
+    // Some of them may have been settled; which, only the file beside it knew.
+    let seqs = first..next.unwrap_or(synced + 1).max(first);
+    let records = seqs.end - seqs.start;
+    tracing::error!(
+        file = format!("{}/{number}.seg", log.dir()),
+        first_sequence = first,
+        records,
+        "the file is gone, with its acknowledgements: what was not delivered of it is lost"
+    );
+    state.damaged += records.max(1);
+    if log == LogKind::Accepted && records > 0 {
+        state.lost.push(seqs);
+    }
+}
+
 /// The sequences that the segment had; nothing when that cannot be told.
 fn sequences(
     with: Recovery<'_>,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use super::stage::{HOUR, Stage, refusal};
+use super::stage::{HOUR, Stage, refusal, said};
 use crate::event::EventId;
 use crate::spool::{Appended, Cause, EndState, Settlement, Spool};
 
@@ -148,6 +148,60 @@ async fn a_segment_that_vanished_is_told_and_its_keys_are_free() {
     assert_eq!(stage.ids("a").await, again.iter().copied().collect());
     let twice = stage.try_append(vec![stage.keyed(1, &["a"])]).await.unwrap();
     assert!(matches!(twice[..], [crate::spool::Appended::Duplicate { of, .. }] if of == again[0]));
+}
+
+#[tokio::test]
+async fn a_segment_that_vanished_with_its_acknowledgements_is_told_too() {
+    let (mut stage, ids) = three(true).await;
+    for (dir, records) in [("log", 3), ("dead", 1)] {
+        stage.open().unwrap();
+        if dir == "dead" {
+            stage.store(vec![stage.keyed(9, &["c"])]).await;
+            let lease = stage.lease("c", 1).await.remove(0);
+            stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused))).await;
+        }
+        stage.close().await;
+        for suffix in [".seg", ".ack"] {
+            fs::remove_file(stage.files(dir, suffix).remove(0)).unwrap();
+        }
+        let words = said(|| stage.open().unwrap());
+        assert!(words.contains(&format!("file=\"{dir}/")), "{words}");
+        assert!(words.contains("with its acknowledgements"), "{words}");
+        assert_eq!(stage.stats().await.damaged_records, records, "{dir}");
+        stage.close().await;
+        // Once.
+        stage.open().unwrap();
+        assert_eq!(stage.stats().await.damaged_records, 0, "{dir}");
+        if dir == "log" {
+            let again = stage.store(vec![stage.keyed(1, &["a"])]).await;
+            assert!(!ids.contains(&again[0]), "its key is free");
+        }
+        stage.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_segment_that_was_freed_is_not_missed_and_a_torn_list_accuses_nobody() {
+    let mut stage = Stage::new();
+    for round in 0..6 {
+        stage.store((0..20).map(|_| stage.event(&[b'x'; 3000], &["a"])).collect()).await;
+        let leases = stage.lease_all("a").await;
+        stage.deliver(leases.into_values()).await;
+        if round == 3 {
+            stage.close().await;
+            let path = stage.path("segments");
+            let bytes = fs::read(&path).unwrap();
+            fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+            stage.open().unwrap();
+        } else {
+            stage.kill_and_reopen();
+            let leases = stage.lease_all("a").await;
+            stage.deliver(leases.into_values()).await;
+            stage.close_and_reopen().await;
+        }
+        assert_eq!(stage.stats().await.damaged_records, 0, "round {round}");
+    }
+    assert!(stage.files("log", ".seg").len() < 4, "nothing was freed, so nothing was tried");
 }
 
 #[tokio::test]
