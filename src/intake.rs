@@ -138,7 +138,9 @@ impl Intake {
         let count = events.len();
         let receipt = match self.append(events, key, answer_within).await {
             // The rules that admit items have changed since the first: its answers fit no more.
-            Ok(receipt) if receipt.appended.len() != count => Err(AppendError::KeyReused),
+            Ok(receipt) if receipt.repeated && receipt.appended.len() != count => {
+                Err(AppendError::KeyReused)
+            }
             answer => answer,
         };
         let Receipt { appended, repeated } = match receipt {
