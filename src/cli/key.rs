@@ -17,7 +17,7 @@ pub(super) struct Key {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Prints a new key once, and the [[client]] table that holds its SHA-256.
+    /// Prints a new key once, and the `[[client]]` table that holds its SHA-256.
     New(New),
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Export {
     /// What a line is
     #[arg(long, value_enum, default_value_t = Form::Events)]
     form: Form,
-    /// What stands before the paths of event URLs, as https://events.example
+    /// What stands before the paths of event URLs, as `https://events.example`
     #[arg(long, value_name = "URL", required_if_eq("form", "urls"))]
     base_url: Option<String>,
     /// Reads what can be read of a damaged store, and what was set aside too

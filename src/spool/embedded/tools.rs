@@ -1,6 +1,6 @@
 //! Looks into a data directory that no process holds: what it has, what of it is damaged.
 //!
-//! All but [`repair`] read alone. They hold the directory meanwhile, so that no relay starts on
+//! All but [`repair()`] read alone. They hold the directory meanwhile, so that no relay starts on
 //! what is being looked at; several of them may look at once.
 
 mod findings;
