@@ -50,6 +50,12 @@ const ITEMS_MAX: u32 = 1_000_000;
 
 impl Rate {
     /// What one item takes of the time.
+    #[must_use]
+    pub const fn item_time(self) -> Duration {
+        Duration::from_nanos(self.item_nanos())
+    }
+
+    /// What one item takes of the time.
     const fn item_nanos(self) -> u64 {
         self.per.nanos() / self.items as u64
     }

@@ -2,6 +2,7 @@
 
 mod check;
 mod health;
+mod import;
 mod key;
 mod sandbox;
 mod serve;
@@ -37,6 +38,8 @@ enum Command {
     Check(check::Check),
     /// Checks files of orders or ad events: errors as the relay would answer, and warnings.
     Validate(validate::Validate),
+    /// Uploads a shop's file of orders, goes on where it stopped, and tells what became of each.
+    Import(import::Import),
     /// Runs the fake events API alone.
     Sandbox(sandbox::Sandbox),
     /// Makes keys for clients.
@@ -82,6 +85,7 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Check(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Validate(command) => command.run(),
+        Command::Import(command) => command.run(),
         Command::Sandbox(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Key(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Spool(command) => command.run(),

@@ -221,7 +221,7 @@ impl Problem {
     ///
     /// # Errors
     /// Its [`Violations`] when it breaks the schema, which is no problem but a 422.
-    pub(super) fn of(reject: Reject) -> Result<Self, Violations> {
+    pub fn of(reject: Reject) -> Result<Self, Violations> {
         match reject {
             Reject::Syntax(fault) => Ok(fault.into()),
             Reject::Pairs(fault) => Ok(fault.into()),

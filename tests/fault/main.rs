@@ -5,6 +5,7 @@
 mod support;
 
 mod identity;
+mod import;
 mod program;
 mod reload;
 mod tools;

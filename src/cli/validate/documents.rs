@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 /// How documents follow one another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(in crate::cli) enum Form {
     /// Not looked at yet.
     Unknown,
     /// One a line.
@@ -27,7 +27,7 @@ pub(super) enum Form {
 
 impl Form {
     /// What a file's name tells.
-    pub(super) fn of(path: &Path) -> Self {
+    pub(in crate::cli) fn of(path: &Path) -> Self {
         let extension = path.extension().and_then(|extension| extension.to_str());
         match extension {
             Some("ndjson" | "jsonl") => Self::Lines,
@@ -38,17 +38,17 @@ impl Form {
 
 /// One document and where it begins.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Document {
+pub(in crate::cli) struct Document {
     /// From 1.
-    pub(super) line: usize,
+    pub(in crate::cli) line: usize,
     /// In bytes, from 1.
-    pub(super) column: usize,
-    pub(super) text: Text,
+    pub(in crate::cli) column: usize,
+    pub(in crate::cli) text: Text,
 }
 
 /// What stands there.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Text {
+pub(in crate::cli) enum Text {
     /// A document's bytes, without white space around them.
     Whole(Bytes),
     /// More bytes than a document may have.
@@ -58,7 +58,7 @@ pub(super) enum Text {
 }
 
 /// Reads documents one by one.
-pub(super) struct Documents<R> {
+pub(in crate::cli) struct Documents<R> {
     input: BufReader<R>,
     form: Form,
     bytes_max: usize,
@@ -91,13 +91,13 @@ struct Gathered {
 
 impl<R: Read> Documents<R> {
     /// Documents of `input`, each of at most `bytes_max`.
-    pub(super) fn new(input: R, form: Form, bytes_max: usize) -> Self {
+    pub(in crate::cli) fn new(input: R, form: Form, bytes_max: usize) -> Self {
         let input = BufReader::with_capacity(64 << 10, input);
         Self { input, form, bytes_max, line: 1, column: 1, count: 0 }
     }
 
     /// The next document. After an error or the end, ask no more.
-    pub(super) fn next(&mut self) -> io::Result<Option<Document>> {
+    pub(in crate::cli) fn next(&mut self) -> io::Result<Option<Document>> {
         if (self.line, self.column) == (1, 1) && !self.skip_mark()? {
             self.form = Form::Ended;
             let text = Text::Broken("the file is not text in UTF-8");

@@ -1,6 +1,6 @@
 //! `validate`: what a relay would say of the documents of a file. Nothing is sent or stored.
 
-mod documents;
+pub(super) mod documents;
 mod places;
 mod report;
 

@@ -41,7 +41,9 @@ impl Trust {
         }
     }
 
-    pub(super) fn config(&self) -> ClientConfig {
+    /// What a client that believes them is built with.
+    #[must_use]
+    pub fn config(&self) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("ring has suites for the default versions");

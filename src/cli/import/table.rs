@@ -1,0 +1,497 @@
+//! A table of orders: one line an item, the lines of an order one below the other.
+//!
+//! No more of it is in memory than one order. A value never leaves it but in an order.
+
+use std::cell::Cell;
+use std::io::{self, BufRead, BufReader, Read};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use csv::{ErrorKind, StringRecord};
+
+use super::map::{Decimal, Map};
+use super::members::{self, MEMBERS, Place, Shape};
+use super::number::{self, Hint};
+use super::order::{Fault, Name, Order, Wrong};
+
+/// Bytes of one line, and of one order. A quote without its end would take in the whole file.
+pub(super) const ORDER_BYTES_MAX: usize = 1 << 20;
+
+/// Why a table cannot be read. Nothing of it is sent then.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TableFault {
+    #[error("{0}")]
+    Read(io::Error),
+    #[error("line {line}: {what}")]
+    Line { line: u64, what: String },
+    #[error("line {line}, column {column}: {what}")]
+    Field { line: u64, column: String, what: String },
+}
+
+impl TableFault {
+    pub(super) fn line(line: u64, what: impl Into<String>) -> Self {
+        Self::Line { line, what: what.into() }
+    }
+}
+
+/// Where the fields of the members stand.
+struct Columns {
+    /// The head of each column, without space around it.
+    heads: Vec<String>,
+    /// The columns of each member, by the member's place among all.
+    of_member: Vec<Vec<usize>>,
+    fixed: Vec<Option<String>>,
+}
+
+/// Reads a table line by line.
+pub(super) struct Table<'m, R> {
+    rows: csv::Reader<Leash<BufReader<R>>>,
+    left: Rc<Cell<usize>>,
+    columns: Columns,
+    map: &'m Map,
+    decimal: Decimal,
+    /// Lines before those that the reader counts.
+    before: u64,
+    row: StringRecord,
+    /// Whether `row` is the first of an order that was not taken yet.
+    is_ahead: bool,
+}
+
+/// Lets a line have only so many bytes, and ends each line, the last one too, in a line feed alone:
+/// the reader counts those, and one after a carriage return only with the next line.
+struct Leash<R> {
+    input: R,
+    left: Rc<Cell<usize>>,
+    /// A carriage return whose next byte is not seen yet.
+    is_held: bool,
+    is_ended: bool,
+}
+
+impl<R: BufRead> Read for Leash<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.get();
+        if left == 0 {
+            let what = "a line is over 1 MiB; a quote may lack its end";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        }
+        let most = into.len().min(left);
+        let mut written = 0;
+        while written < most {
+            let chunk = self.input.fill_buf()?;
+            if chunk.is_empty() {
+                if std::mem::take(&mut self.is_held) {
+                    into[written] = b'\r';
+                } else if std::mem::replace(&mut self.is_ended, true) {
+                    break;
+                } else {
+                    into[written] = b'\n';
+                }
+                written += 1;
+                continue;
+            }
+            let mut used = 0;
+            while written < most
+                && let Some(&byte) = chunk.get(used)
+            {
+                if self.is_held && byte != b'\n' {
+                    into[written] = b'\r';
+                    (written, self.is_held) = (written + 1, false);
+                    continue;
+                }
+                used += 1;
+                self.is_held = byte == b'\r';
+                if !self.is_held {
+                    into[written] = byte;
+                    written += 1;
+                }
+            }
+            self.input.consume(used);
+        }
+        self.left.set(left - written);
+        Ok(written)
+    }
+}
+
+impl<'m, R: Read> Table<'m, R> {
+    /// A table whose numbers are read with `decimal`.
+    pub(super) fn new(input: R, map: &'m Map, decimal: Decimal) -> Result<Self, TableFault> {
+        let mut input = BufReader::with_capacity(ORDER_BYTES_MAX, input);
+        let mut before = 0;
+        let mut delimiter = map.delimiter.map(|delimiter| delimiter.0);
+        if let Some((said, length)) = said_delimiter(input.fill_buf().map_err(TableFault::Read)?) {
+            input.consume(length);
+            delimiter = delimiter.or(Some(said));
+            before = 1;
+        }
+        let head = input.fill_buf().map_err(TableFault::Read)?;
+        let delimiter = delimiter.unwrap_or_else(|| likely_delimiter(head));
+        let left = Rc::new(Cell::new(ORDER_BYTES_MAX));
+        let left_too = Rc::clone(&left);
+        let leash = Leash { input, left: left_too, is_held: false, is_ended: false };
+        let mut rows =
+            csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(leash);
+        let mut heads = StringRecord::new();
+        let is_there = rows.read_record(&mut heads).map_err(|error| fault(error, 1))?;
+        if !is_there {
+            return Err(TableFault::line(1, "the file is empty: its first line names the columns"));
+        }
+        let columns = Columns::of(&heads, map, before + 1)?;
+        let (row, is_ahead) = (StringRecord::new(), false);
+        Ok(Self { rows, left, columns, map, decimal, before, row, is_ahead })
+    }
+
+    /// Heads of columns that nothing is made of.
+    pub(super) fn unused(&self) -> Vec<&str> {
+        let used: Vec<usize> = self.columns.of_member.iter().flatten().copied().collect();
+        let heads = self.columns.heads.iter().enumerate();
+        let unused = heads.filter(|(at, head)| !used.contains(at) && !head.is_empty());
+        unused.map(|(_, head)| head.as_str()).collect()
+    }
+
+    /// What each number of the current row tells of the decimal sign, with the head of its column.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = (Hint, &str)> {
+        let numbers = MEMBERS.iter().zip(&self.columns.of_member);
+        let numbers = numbers.filter(|(member, _)| member.shape == Shape::Number);
+        numbers.flat_map(|(_, columns)| columns).map(|&column| {
+            let text = self.row.get(column).unwrap_or_default();
+            (number::hint(text), self.columns.heads[column].as_str())
+        })
+    }
+
+    /// The line where the current row begins. The reader's own word for it counts empty lines before
+    /// the row as its own; behind the row it has counted every line end.
+    pub(super) fn line(&self) -> u64 {
+        let within: usize = self.row.iter().map(|field| field.matches('\n').count()).sum();
+        let behind = self.rows.position().line() + self.before;
+        behind.saturating_sub(1 + within as u64)
+    }
+
+    /// Publisher and order of the current row.
+    pub(super) fn key(&self) -> (String, String) {
+        let text = |name: &str| {
+            members::find(name).and_then(|member| self.text(member)).unwrap_or_default()
+        };
+        (text("publisher_id"), text("order_id"))
+    }
+
+    /// Goes to the next row that holds something.
+    pub(super) fn advance(&mut self) -> Result<bool, TableFault> {
+        loop {
+            self.left.set(ORDER_BYTES_MAX);
+            match self.rows.read_record(&mut self.row) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(error) => return Err(fault(error, self.line())),
+            }
+            // Spreadsheets leave rows of empty cells behind.
+            if self.row.iter().any(|field| !field.trim().is_empty()) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The next order.
+    pub(super) fn next(&mut self) -> Result<Option<Order>, TableFault> {
+        if !self.is_ahead && !self.advance()? {
+            return Ok(None);
+        }
+        self.is_ahead = false;
+        let (line, key) = (self.line(), self.key());
+        let mut gathered = Gathered::default();
+        let mut last_line = line;
+        loop {
+            self.gather(&mut gathered);
+            last_line = last_line.max(self.line());
+            if !self.advance()? {
+                break;
+            }
+            if self.key() != key {
+                self.is_ahead = true;
+                break;
+            }
+        }
+        let named = |text: String| (!text.is_empty()).then_some(text);
+        let name = Name { publisher_id: named(key.0), order_id: named(key.1) };
+        Ok(Some(Order { line, last_line, name, body: gathered.finish() }))
+    }
+
+    /// What the current row says of a member; nothing where its field is empty.
+    fn text(&self, member: usize) -> Option<String> {
+        let columns = &self.columns.of_member[member];
+        if columns.is_empty() {
+            return self.columns.fixed[member].clone();
+        }
+        let fields = columns.iter().filter_map(|&column| self.row.get(column)).map(str::trim);
+        let text = fields.filter(|field| !field.is_empty()).collect::<Vec<_>>().join(" ");
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// Takes the current row into its order.
+    fn gather(&self, gathered: &mut Gathered) {
+        let line = self.line();
+        let mut item = Vec::new();
+        for (at, member) in MEMBERS.iter().enumerate() {
+            let Some(text) = self.text(at) else { continue };
+            let column = || self.columns.name(at);
+            let value = match self.value(member.shape, &text) {
+                Ok(value) => value,
+                Err(message) => {
+                    gathered.faults.push(Fault { line, column: column(), message });
+                    continue;
+                }
+            };
+            match member.place {
+                Place::Item => item.push((member.name, value)),
+                Place::Order => match gathered.members.iter().find(|(known, _)| *known == at) {
+                    None => gathered.members.push((at, value)),
+                    Some((_, first)) if *first == value => {}
+                    Some(_) => {
+                        let message = "differs from an earlier line of the same order";
+                        gathered.faults.push(Fault { line, column: column(), message });
+                    }
+                },
+            }
+        }
+        gathered.bytes +=
+            item.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
+        if gathered.bytes <= ORDER_BYTES_MAX {
+            gathered.items.push(object(item.into_iter()));
+        }
+    }
+
+    /// The JSON of a field.
+    fn value(&self, shape: Shape, text: &str) -> Result<String, &'static str> {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match shape {
+            Shape::Text => Ok(quoted(text)),
+            Shape::Number => number::read(text, self.decimal).ok_or(match self.decimal {
+                Decimal::Comma => "is no number with a decimal comma: write 1899,00 or 1.899,00",
+                Decimal::Point => "is no number with a decimal point: write 1899.00 or 1,899.00",
+            }),
+            Shape::YesNo => match text.to_lowercase().as_str() {
+                "true" | "1" | "yes" | "y" | "sim" | "s" => Ok("true".to_owned()),
+                "false" | "0" | "no" | "n" | "não" | "nao" => Ok("false".to_owned()),
+                _ => Err("is neither true nor false, yes nor no, sim nor não, 1 nor 0"),
+            },
+            Shape::Moment => match &self.map.pattern {
+                None => Ok(quoted(text)),
+                Some(pattern) => pattern
+                    .read(text, self.map.offset.as_ref())
+                    .map(|text| quoted(&text))
+                    .ok_or("is not written as created_at_format says"),
+            },
+        }
+    }
+}
+
+/// An order as its lines come.
+#[derive(Default)]
+struct Gathered {
+    members: Vec<(usize, String)>,
+    items: Vec<String>,
+    bytes: usize,
+    faults: Vec<Fault>,
+}
+
+impl Gathered {
+    fn finish(mut self) -> Result<Bytes, Wrong> {
+        if !self.faults.is_empty() {
+            return Err(Wrong::Fields(self.faults));
+        }
+        let items = format!("[{}]", self.items.join(","));
+        self.members.sort_unstable_by_key(|(at, _)| *at);
+        let members = self.members.into_iter().map(|(at, value)| (MEMBERS[at].name, value));
+        let body = object(members.chain([("items", items)]));
+        if self.bytes.max(body.len()) > ORDER_BYTES_MAX {
+            return Err(Wrong::TooLarge);
+        }
+        Ok(body.into())
+    }
+}
+
+fn object(members: impl Iterator<Item = (&'static str, String)>) -> String {
+    let members: Vec<String> = members.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+impl Columns {
+    fn of(heads: &StringRecord, map: &Map, line: u64) -> Result<Self, TableFault> {
+        let heads: Vec<String> = heads.iter().map(|head| head.trim().to_owned()).collect();
+        let mut of_member = vec![Vec::new(); MEMBERS.len()];
+        let mut fixed = vec![None; MEMBERS.len()];
+        let find = |wanted: &str| -> Result<usize, TableFault> {
+            let mut found =
+                (0..heads.len()).filter(|&at| heads[at].to_lowercase() == wanted.to_lowercase());
+            match (found.next(), found.next()) {
+                (Some(at), None) => Ok(at),
+                (None, _) => Err(TableFault::line(
+                    line,
+                    format!("no column is called {wanted}, which the mapping file names"),
+                )),
+                (Some(_), Some(_)) => Err(TableFault::line(
+                    line,
+                    format!("two columns are called {wanted}: give one of them another name"),
+                )),
+            }
+        };
+        for (&member, wanted) in &map.columns {
+            for head in wanted {
+                of_member[member].push(find(head.trim())?);
+            }
+        }
+        for (&member, value) in &map.fixed {
+            fixed[member] = Some(value.clone());
+        }
+        for (at, head) in heads.iter().enumerate() {
+            let Some(member) = members::find(head) else { continue };
+            if map.columns.contains_key(&member) || fixed[member].is_some() {
+                continue;
+            }
+            if !of_member[member].is_empty() {
+                return Err(TableFault::line(
+                    line,
+                    format!(
+                        "two columns are called {}: give one of them another name",
+                        MEMBERS[member].name
+                    ),
+                ));
+            }
+            of_member[member].push(at);
+        }
+        let missing: Vec<&str> = MEMBERS
+            .iter()
+            .enumerate()
+            .filter(|(at, member)| {
+                member.is_needed && of_member[*at].is_empty() && fixed[*at].is_none()
+            })
+            .map(|(_, member)| member.name)
+            .collect();
+        if !missing.is_empty() {
+            return Err(TableFault::line(
+                line,
+                format!(
+                    "no column for {}: the first line names the columns; name others in --map FILE, \
+                 under [columns], and what is the same for every order under [fixed]",
+                    missing.join(", ")
+                ),
+            ));
+        }
+        Ok(Self { heads, of_member, fixed })
+    }
+
+    /// How the column of a member is called in the file.
+    fn name(&self, member: usize) -> String {
+        let heads = self.of_member[member].iter().map(|&column| self.heads[column].as_str());
+        let heads: Vec<&str> = heads.collect();
+        if heads.is_empty() { MEMBERS[member].name.to_owned() } else { heads.join(" + ") }
+    }
+}
+
+fn fault(error: csv::Error, line: u64) -> TableFault {
+    match error.into_kind() {
+        ErrorKind::UnequalLengths { expected_len, len, .. } => TableFault::line(
+            line,
+            format!(
+                "the line has {len} fields where the first line names {expected_len}: put quotes \
+             around a field that holds the delimiter, or name the right --delimiter"
+            ),
+        ),
+        ErrorKind::Io(error) => TableFault::Read(error),
+        // The text is UTF-8 by now, and nothing is sought or deserialized; what more may be is the
+        // crate's to say.
+        ErrorKind::Utf8 { .. }
+        | ErrorKind::Seek
+        | ErrorKind::Serialize(_)
+        | ErrorKind::Deserialize { .. }
+        | _ => TableFault::line(line, "the line cannot be read"),
+    }
+}
+
+/// The delimiter that a first line of `sep=;` names, and the length of that line.
+fn said_delimiter(head: &[u8]) -> Option<(u8, usize)> {
+    let sign = *head.strip_prefix(b"sep=")?.first()?;
+    let rest = &head[5..];
+    let end = if rest.starts_with(b"\r\n") { 2 } else { usize::from(rest.starts_with(b"\n")) };
+    (end > 0).then_some((sign, 5 + end))
+}
+
+/// The delimiter that stands most often in the first line, outside quotes.
+fn likely_delimiter(head: &[u8]) -> u8 {
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
+    let mut is_quoted = false;
+    for &byte in head {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\n' | b'\r' if !is_quoted => break,
+            _ if is_quoted => {}
+            _ => {
+                for (sign, count) in &mut counts {
+                    *count += usize::from(*sign == byte);
+                }
+            }
+        }
+    }
+    counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(sign, _)| *sign)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "order_id,publisher_id,created_at,sku,quantity,price,promotional_price";
+
+    /// Where orders stand, as lines, in a file with these line ends.
+    fn places(text: &str, end: &str) -> Vec<(String, u64, u64)> {
+        let (text, map) = (text.replace('\n', end), Map::default());
+        let mut table = Table::new(text.as_bytes(), &map, Decimal::Point).unwrap();
+        let mut found = Vec::new();
+        while let Some(order) = table.next().unwrap() {
+            found.push((order.name.order_id.unwrap_or_default(), order.line, order.last_line));
+        }
+        found
+    }
+
+    #[test]
+    fn lines_are_told_as_an_editor_counts_them() {
+        let row = |id: &str, sku: &str| format!("{id},p,2026-11-20T09:20:00Z,{sku},1,1,1");
+        let rows =
+            [row("a", "1"), row("a", "2"), String::new(), row("b", "\"x\ny\""), row("c", "3")];
+        let text = format!("{HEAD}\n{}", rows.join("\n"));
+        let told = [("a", 2, 3), ("b", 5, 5), ("c", 7, 7)];
+        let told = told.map(|(id, line, last)| (id.to_owned(), line, last));
+        for end in ["\n", "\r\n"] {
+            assert_eq!(places(&text, end), told, "{end:?}");
+            assert_eq!(places(&format!("{text}\n"), end), told, "{end:?} at its end too");
+            let said = places(&format!("sep=,\n{text}"), end);
+            assert_eq!(said.iter().map(|(_, line, _)| *line).collect::<Vec<_>>(), [3, 6, 8]);
+        }
+    }
+
+    #[test]
+    fn an_order_whose_lines_disagree_is_not_sent() {
+        let map = Map::default();
+        let text =
+            format!("{HEAD},city\na,p,t,1,1,1,1,Natal\na,p,t,1,1,1,1,\na,p,t,1,1,1,1,Bauru\n");
+        let mut table = Table::new(text.as_bytes(), &map, Decimal::Point).unwrap();
+        let order = table.next().unwrap().unwrap();
+        let message = "differs from an earlier line of the same order";
+        let fault = Fault { line: 4, column: "city".to_owned(), message };
+        assert_eq!(order.body, Err(Wrong::Fields(vec![fault])));
+        assert_eq!(table.next().unwrap(), None);
+    }
+
+    #[test]
+    fn the_delimiter_is_that_of_the_first_line() {
+        for (head, sign) in [
+            ("a,b,c", b','),
+            ("a;b;\"c,d,e\"", b';'),
+            ("a\tb", b'\t'),
+            ("a|b|c\n1,2,3,4,5", b'|'),
+            ("alone", b','),
+        ] {
+            assert_eq!(likely_delimiter(head.as_bytes()), sign, "{head}");
+        }
+        assert_eq!(said_delimiter(b"sep=;\r\na"), Some((b';', 7)));
+        assert_eq!(said_delimiter(b"sep=;x"), None);
+    }
+}
