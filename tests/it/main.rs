@@ -13,6 +13,7 @@ mod delivery;
 mod destinations;
 mod edge_cases;
 mod egress;
+mod guides;
 mod identity;
 mod many;
 mod openapi;
