@@ -1,12 +1,12 @@
 //! `health`: is a running relay ready?
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 
 use super::ConfigFile;
+use super::remote::reachable;
 
 /// Asks a running relay whether it is ready; for a container's health check.
 #[derive(Debug, Args)]
@@ -49,14 +49,4 @@ impl Health {
         }
         Ok(())
     }
-}
-
-/// Where a listener on every address is reached from the same machine.
-pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
-    };
-    SocketAddr::new(ip, listen.port())
 }

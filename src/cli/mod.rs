@@ -1,12 +1,17 @@
 //! The subcommands: what a person or a container types.
 
 mod check;
+mod dead;
 mod health;
 mod import;
 mod key;
+mod pause;
+mod remote;
 mod sandbox;
 mod serve;
 mod spool;
+mod status;
+mod table;
 mod validate;
 
 use std::io::Write;
@@ -44,6 +49,14 @@ enum Command {
     Sandbox(sandbox::Sandbox),
     /// Makes keys for clients.
     Key(key::Key),
+    /// Shows what a running relay has in hand, and what keeps it from going.
+    Status(status::Status),
+    /// Lists dead letters of a running relay, puts them back in line, or drops them.
+    Dead(dead::Dead),
+    /// Sends nothing more to a destination, for a time or until it is resumed.
+    Pause(pause::Pause),
+    /// Sends to a paused destination again.
+    Resume(pause::Resume),
     /// Looks into a data directory that no process holds, and mends it.
     Spool(spool::Spool),
     /// Asks a running relay whether it is ready; for a container's health check.
@@ -88,6 +101,10 @@ pub fn run() -> ExitCode {
         Command::Import(command) => command.run(),
         Command::Sandbox(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Key(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Status(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Dead(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Pause(command) => command.run().map(|()| ExitCode::SUCCESS),
+        Command::Resume(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Spool(command) => command.run(),
         Command::Health(command) => command.run().map(|()| ExitCode::SUCCESS),
     };

@@ -15,7 +15,8 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_command_has_help_with_an_example() {
-    for command in ["serve", "check", "validate", "sandbox", "key", "spool", "health"] {
+    let commands = ["serve", "check", "validate", "sandbox", "key", "spool", "health", "status"];
+    for command in commands.into_iter().chain(["pause", "resume"]) {
         let help = run(&[command, "--help"], &[]);
         assert_eq!(help.status.code(), Some(0));
         assert!(text(&help.stdout).contains("Example: beacon-relay"), "{command}");

@@ -25,6 +25,7 @@ mod repeats;
 mod rogues;
 mod sandbox;
 mod steer;
+mod steer_cli;
 mod support;
 mod tls;
 mod validate;

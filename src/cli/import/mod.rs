@@ -32,7 +32,7 @@ use self::state::{StateFile, Task, beside};
 use self::survey::survey;
 use self::table::TableFault;
 use self::upload::{Relay, bearer, orders_at};
-use super::health::reachable;
+use super::remote::reachable;
 use super::{ConfigFile, Refused};
 use crate::caller::Rate;
 use crate::forward::client::Trust;

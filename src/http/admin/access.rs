@@ -37,6 +37,14 @@ impl Token {
         Self(secret.into())
     }
 
+    /// As a client sends it; nothing when it cannot stand in a header.
+    #[must_use]
+    pub fn bearer(&self) -> Option<HeaderValue> {
+        let mut value = HeaderValue::from_bytes(&[b"Bearer ", &*self.0].concat()).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
     fn is(&self, offered: &[u8]) -> bool {
         self.0.ct_eq(offered).into()
     }
