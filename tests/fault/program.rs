@@ -69,7 +69,7 @@ impl Program {
 
     /// A page of the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         let answer = RawClient::connect(self.admin).await.exchange(request.as_bytes()).await;
         answer.text().to_owned()
     }
@@ -174,7 +174,7 @@ impl Program {
     }
 
     async fn status(&self) -> Value {
-        let request = b"GET /api/status HTTP/1.1\r\nHost: admin\r\n\r\n";
+        let request = b"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
         RawClient::connect(self.admin).await.exchange(request).await.json()
     }
 }
