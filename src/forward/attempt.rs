@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Forwarder;
 use super::concurrency::{Slot, Use};
 use super::gate::{Gate, Passage, Turn};
+use super::pace::BLIP;
 use super::verdict::{Attempt, Sent, Verdict, judge};
 use crate::clock::Timestamp;
 use crate::ledger::{Held, LeaseEnd};
@@ -203,6 +204,9 @@ impl Forwarder {
             Turn::Opened(after) => {
                 tracing::info!(%destination, after_seconds = after.as_secs(), "it works again");
                 self.pace.restart(after, now);
+                if after >= BLIP {
+                    self.concurrency.restore();
+                }
                 if let Err(fault) = self.spool.hasten(destination).await {
                     tracing::error!(%destination, %fault, "waits could not be ended early");
                 }

@@ -127,6 +127,11 @@ impl Concurrency {
         true
     }
 
+    /// An outage is over, which told nothing about how much at once is too much.
+    pub fn restore(&self) {
+        self.state().limit = self.cap;
+    }
+
     /// Attempts that may be under way, and their cap.
     #[must_use]
     pub fn limit(&self) -> (usize, usize) {

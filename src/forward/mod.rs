@@ -173,6 +173,7 @@ impl Forwarder {
     }
 
     /// Sends nothing before `until`, or before [`Forwarder::resume`]. What is under way goes on.
+    /// Whoever pauses keeps it over a restart.
     pub fn pause(&self, until: Until) {
         self.pause.set(until);
         self.gates.look_again();

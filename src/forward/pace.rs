@@ -5,13 +5,14 @@
 //! One that throttles answers fast, so a bound on what is under way at once does not slow us down.
 //! Without trouble there is no bound.
 
+use std::f64::consts::LN_2;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// Attempts a second with which a ramp begins.
-pub const RAMP_FIRST: f64 = 32.0;
+pub const RAMP_FIRST: f64 = 100.0;
 /// The rate never falls below: slower than this is the breaker's business.
 pub const RATE_MIN: f64 = 1.0;
 /// Beyond this rate the bound is dropped: it was found by the doubling alone.
@@ -22,10 +23,12 @@ const FREE_AFTER: Duration = Duration::from_secs(60);
 const BACK: f64 = 0.7;
 /// How much of a rate that was too much is added a second, once it is near.
 const FEEL: f64 = 0.05;
+/// So far beyond a rate that was too much, it is forgotten and the doubling goes on.
+const FELT: f64 = 1.25;
 /// Attempts that may go at once are those of so much time.
 const BURST: f64 = 0.1;
 /// An origin that was away for longer had an outage, which tells nothing about rates.
-const BLIP: Duration = Duration::from_secs(5);
+pub const BLIP: Duration = Duration::from_secs(5);
 /// Over how long the rate of attempts is measured.
 const MEASURED_OVER: f64 = 1.0;
 
@@ -134,12 +137,12 @@ impl Pace {
         let mut state = self.state();
         let Some(rate) = state.rate else { return };
         state.mixed = true;
-        if rate > 2.0 * state.known {
+        if rate > FELT * state.known {
             // What was too much then is not any more.
             state.known = RATE_FREE;
         }
-        // One more for each answer doubles the rate each second.
-        let more = if rate < state.known { 1.0 } else { (state.known * FEEL).max(1.0) / rate };
+        // So much for each answer doubles the rate each second.
+        let more = if rate < state.known { LN_2 } else { state.known * FEEL / rate };
         state.rate = Some(rate + more).filter(|rate| *rate < RATE_FREE);
     }
 
@@ -233,7 +236,7 @@ mod tests {
         let pace = Pace::new(now);
         pace.restart(BLIP, now);
         let curve = run(&pace, now, 6, 1e9);
-        assert!(curve[0].0 <= 64, "{curve:?}");
+        assert!(f64::from(curve[0].0) <= 2.0 * RAMP_FIRST, "{curve:?}");
         for pair in curve.windows(2) {
             let growth = f64::from(pair[1].0) / f64::from(pair[0].0);
             assert!((1.5..3.0).contains(&growth), "{curve:?}");

@@ -41,6 +41,12 @@ impl Status {
         &self.metrics
     }
 
+    /// The forwarder of a destination.
+    #[must_use]
+    pub fn forwarder(&self, name: &str) -> Option<&Arc<Forwarder>> {
+        self.forwarders.iter().find(|one| one.name().as_str() == name)
+    }
+
     /// Why the relay should get no requests now; empty when it is ready.
     pub async fn unready(&self) -> Vec<&'static str> {
         match self.spool.stats().await {

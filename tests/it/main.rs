@@ -17,6 +17,7 @@ mod guides;
 mod identity;
 mod many;
 mod openapi;
+mod outage;
 mod pages;
 mod properties;
 mod rates;

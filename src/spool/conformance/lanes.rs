@@ -55,8 +55,7 @@ pub(crate) async fn a_flood_leaves_few_before_the_newest<S: Store>() {
     stored.insert(newest);
     let (live, backlog, _) = stage.waiting().await;
     assert_eq!(live + backlog, stored.len() as u64);
-    // What was read ahead while nothing else was there stays fresh besides.
-    assert!(live <= 2 * FRESH_MAX, "{live}");
+    assert!(live <= FRESH_MAX, "{live}");
     let leases = stage.take_with("a", live, LIVE).await;
     assert!(leases.iter().any(|lease| lease.event.id == newest), "the newest is overtaken by none");
     let mut all = by_id(leases);

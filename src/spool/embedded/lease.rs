@@ -14,7 +14,7 @@ use super::record::{Origin, Record, Sources};
 use super::unread::{Reader, Unread};
 use crate::clock::Timestamp;
 use crate::event::DestinationName;
-use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, Lane, Later};
+use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, FRESH_MAX, Lane, Later};
 
 /// Deliveries that may wait for another attempt before nothing new is handed out.
 const DUE_MAX: usize = 1_000_000;
@@ -146,16 +146,20 @@ impl Line {
         self.ready[lane as usize].len()
     }
 
+    fn live(&self) -> u64 {
+        self.unread.count(Reader::Live) + self.ready(Lane::Live) as u64
+    }
+
     /// What is ready, and what is not read yet, is backlog once it waited too long. `tail` is the
     /// sequence that the next record of `log/` gets.
     pub(super) fn age(&mut self, now: Timestamp, tail: u64) {
+        self.unread.cut_off(now, tail);
         while let Some(oldest) = self.ready[Lane::Live as usize].front()
-            && now.since(oldest.record.event.accepted_at) >= FRESH_FOR
+            && (now.since(oldest.record.event.accepted_at) >= FRESH_FOR || self.live() > FRESH_MAX)
             && let Some(delivery) = self.ready[Lane::Live as usize].pop_front()
         {
             self.stage(Delivery { lane: Lane::Backlog, ..delivery });
         }
-        self.unread.cut_off(now, tail);
     }
 
     /// What was tried more often than its record says, and was read since, waits again: a close
@@ -280,7 +284,7 @@ impl Line {
     pub(super) fn stats(&self) -> DestinationStats {
         DestinationStats {
             name: self.name.clone(),
-            live: self.unread.count(Reader::Live) + self.ready(Lane::Live) as u64,
+            live: self.live(),
             backlog: self.unread.count(Reader::Stale)
                 + self.unread.count(Reader::Backlog)
                 + self.ready(Lane::Backlog) as u64,

@@ -77,6 +77,8 @@ impl FakeUpstream {
         let arrived = self.latest.wait_for(|latest| *latest >= wanted);
         let arrived = timeout(SOON, arrived).await;
         assert!(arrived.is_ok(), "no arrival number {wanted} within {SOON:?}");
+        // What it borrows keeps the sandbox from telling of the next, and so from answering us.
+        drop(arrived);
         self.seen = wanted;
         self.sandbox.event(wanted).unwrap()
     }

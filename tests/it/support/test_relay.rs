@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use beacon_relay::app::Relay;
 use beacon_relay::clock::Clock;
 use beacon_relay::config::{Layers, Plan};
+use beacon_relay::forward::Forwarder;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -127,6 +129,11 @@ impl TestRelay {
     /// The report of `GET /api/status`.
     pub(crate) async fn status(&self) -> Value {
         self.relay().status().report().await.unwrap()
+    }
+
+    /// The forwarder of a destination, as the admin API steers it.
+    pub(crate) fn forwarder(&self, name: &str) -> Arc<Forwarder> {
+        Arc::clone(self.relay().status().forwarder(name).unwrap())
     }
 
     /// The metrics as text.
