@@ -217,14 +217,14 @@ async fn ndjson_goes_as_it_is_and_a_broken_line_costs_no_other() {
 
 #[tokio::test]
 async fn an_import_killed_anywhere_is_gone_on_with_and_every_order_arrives_once() {
-    const ORDERS: usize = 600;
+    const ORDERS: usize = 300;
     let mut shop = Shop::open().await;
     shop.write("night.ndjson", lines(0..ORDERS));
-    let args = ["night.ndjson", "--batch", "10", "--rate", "1000/s"];
+    let args = ["night.ndjson", "--batch", "5", "--rate", "500/s"];
     let outcomes = "night.ndjson.outcomes.ndjson";
     let path = shop.dir.path().join(outcomes);
     let written = || fs::read_to_string(&path).map_or(0, |text| text.lines().count());
-    for goal in [50, 200, 350] {
+    for goal in [20, 100, 200] {
         let mut child = shop.command(&args).stderr(Stdio::null()).spawn().unwrap();
         while written() < goal {
             assert_eq!(child.try_wait().unwrap(), None, "it ended before it was killed");
@@ -249,12 +249,13 @@ async fn an_import_killed_anywhere_is_gone_on_with_and_every_order_arrives_once(
     let all = Some(ORDERS as u64);
     assert_eq!(counts, [all, all, Some(0), Some(0)], "{sums}");
     // Of a batch whose outcomes are written but not counted, the relay is asked again.
-    assert!(sums["before"].as_u64() >= Some(340), "{sums}");
+    assert!(sums["before"].as_u64() >= Some(195), "{sums}");
     let told = shop.outcomes(outcomes);
     let ids: BTreeSet<&str> = told.iter().map(|told| told["order_id"].as_str().unwrap()).collect();
     assert_eq!((told.len(), ids.len()), (ORDERS, ORDERS), "one outcome an order");
-    shop.relay.settled().await;
+    // A backlog is paced, on a busy machine slowly: each arrival has its own time.
     assert_eq!(shop.arrived(ORDERS).await.len(), ORDERS);
+    shop.relay.settled().await;
 }
 
 #[tokio::test]

@@ -148,7 +148,10 @@ impl Relay {
                     let wait = BACKOFF.wait(attempts, hint, &mut self.random);
                     if Instant::now() + wait > until {
                         let patience = self.patience.as_secs();
-                        bail!("{why}, and did for {patience} s; the same command goes on later");
+                        bail!(
+                            "{why}, and the next try would be behind the {patience} s of \
+                             --patience; the same command goes on later"
+                        );
                     }
                     waiting(&why, wait);
                     tokio::time::sleep(wait).await;
