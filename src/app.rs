@@ -115,6 +115,7 @@ impl Relay {
         settings.dead_max_bytes = plan.spool.dead_max_bytes;
         settings.dead_max_age = plan.spool.dead_max_age;
         settings.keys = plan.spool.keys.clone();
+        settings.due_max = plan.spool.retrying_max;
         settings.lease_for = attempt_max.unwrap_or_default() + SETTLE_MARGIN;
         let observed = Arc::clone(&metrics);
         settings.observer = embedded::Observer::new(move |took, records| {

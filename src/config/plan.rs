@@ -95,6 +95,8 @@ pub struct Spool {
     pub dead_max_bytes: u64,
     /// How long a dead letter is kept.
     pub dead_max_age: Duration,
+    /// Deliveries that may wait for another attempt.
+    pub retrying_max: usize,
     /// What bodies are encrypted with on disk; plain without keys.
     pub keys: Keyring,
 }
@@ -246,6 +248,7 @@ fn spool(reader: Reader<'_>, outside: &dyn Outside) -> Option<Spool> {
     if dead_max_age.is_some_and(|age| age.is_zero()) {
         reader.fault("dead_max_age", "is no time: no letter could be read", r#"write "30 d""#);
     }
+    let retrying_max = reader.count("retrying_max", 1, 10_000_000);
     let keys = keyring(&reader, outside);
     reader.finish();
     Some(Spool {
@@ -253,6 +256,7 @@ fn spool(reader: Reader<'_>, outside: &dyn Outside) -> Option<Spool> {
         max_bytes: max_bytes?,
         dead_max_bytes: dead_max_bytes?,
         dead_max_age: dead_max_age?,
+        retrying_max: retrying_max?,
         keys: keys?,
     })
 }

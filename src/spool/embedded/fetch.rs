@@ -92,7 +92,8 @@ pub(super) fn plan(state: &mut State, line: usize, want: Want, now: Timestamp) -
     {
         return Some(Plan::Points(points));
     }
-    if !state.lines[line].takes_new() {
+    let due_max = state.due_max_of_each();
+    if !state.lines[line].takes_new(due_max) {
         return None;
     }
     if state.lines[line].ready(Lane::Live) == 0

@@ -16,8 +16,6 @@ use crate::clock::Timestamp;
 use crate::event::DestinationName;
 use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, FRESH_MAX, Lane, Later};
 
-/// Deliveries that may wait for another attempt before nothing new is handed out.
-const DUE_MAX: usize = 1_000_000;
 /// Leases that one destination may hold. Far more than any sensible concurrency.
 const HELD_MAX: usize = 65_536;
 
@@ -137,9 +135,9 @@ impl Line {
         }
     }
 
-    /// Whether more may be handed out than what is due.
-    pub(super) fn takes_new(&self) -> bool {
-        self.due.len() < DUE_MAX && self.held < HELD_MAX
+    /// Whether more may be handed out than what is due, if so many may wait for another attempt.
+    pub(super) fn takes_new(&self, due_max: usize) -> bool {
+        self.due.len() < due_max && self.held < HELD_MAX
     }
 
     pub(super) fn ready(&self, lane: Lane) -> usize {

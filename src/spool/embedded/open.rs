@@ -73,6 +73,7 @@ pub(super) fn open(
     let whole = whole || keys_lost;
     let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted, covered, whole };
     let mut state = recover::recover(with)?;
+    state.due_max = settings.due_max;
     let shelves::Opened { shelves, damaged } = Shelves::open(&disk).map_err(no_room)?;
     state.damaged += damaged + damaged_keys;
     let (pool, keys) = (Arc::new(pool), Arc::new(keys));

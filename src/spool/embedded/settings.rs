@@ -32,6 +32,9 @@ pub struct Settings {
     pub inbox_bytes: usize,
     /// How long a lease lasts. Longer than any attempt.
     pub lease_for: Duration,
+    /// Deliveries that may wait for another attempt, shared by the destinations that have any; at
+    /// about 128 bytes of memory each. Beyond it nothing new is handed out until some are due.
+    pub due_max: usize,
     /// A retry further off than this is written to `retry/`. A nearer one waits in memory and is
     /// due at once after a crash.
     pub park_beyond: Duration,
@@ -80,6 +83,7 @@ impl Settings {
             inbox_events: 16_384,
             inbox_bytes: 32 << 20,
             lease_for: Duration::from_secs(30),
+            due_max: 131_072,
             park_beyond: Duration::from_secs(5),
             observer: Observer::none(),
         }

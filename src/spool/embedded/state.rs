@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) flow: Flow,
     pub(super) damaged: u64,
     pub(super) closed: bool,
+    /// Deliveries that may wait for another attempt, of all lines together.
+    pub(super) due_max: usize,
     /// Keyed events with deliveries in `retry/`: their sequences, and the slots in a mask. In
     /// `log/` these deliveries are settled.
     away: BTreeMap<u64, u32>,
@@ -121,6 +123,13 @@ impl State {
     pub(super) fn only_place(&self, log: LogKind, written: &Written) -> Place {
         let slot = written.owed.trailing_zeros() as u8;
         Place { log, seq: written.seq, slot, offset: written.offset, len: written.len }
+    }
+
+    /// What each line may have waiting for another attempt: those that wait at all share alike, so
+    /// that a destination that is down leaves the others theirs.
+    pub(super) fn due_max_of_each(&self) -> usize {
+        let waiting = self.lines.iter().filter(|line| !line.due.is_empty()).count();
+        (self.due_max / waiting.max(1)).max(1)
     }
 
     /// Puts what is held beyond its time back in line.

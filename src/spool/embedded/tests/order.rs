@@ -1,6 +1,7 @@
 //! What comes before what: syncs before answers, fresh events before a backlog.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -105,4 +106,41 @@ async fn a_letter_asked_for_by_many_at_once_is_replayed_once() {
     assert_eq!(replayed, [4, 0, 0]);
     assert_eq!(stage.stats().await.flow.replayed, 4);
     assert_eq!(stage.lease_all("a").await.len(), 4);
+}
+
+#[tokio::test]
+async fn what_waits_for_another_attempt_is_bounded_and_shared() {
+    /// A piece that is read ahead holds so many of these, and one that began in it.
+    const AHEAD: u64 = 256 / 30 + 1;
+    let mut stage = Stage::with(16 << 20);
+    stage.close().await;
+    stage.settings.due_max = 10;
+    stage.open().unwrap();
+    for name in ["a", "b"] {
+        let events = (0..40).map(|_| stage.event(&[b'x'; 30_000], &[name])).collect();
+        stage.store(events).await;
+    }
+    let soon = stage.clock.now().after(Duration::from_secs(3));
+    for name in ["a", "b"] {
+        for _ in 0..40 {
+            for lease in stage.lease(name, 1).await {
+                stage.settle(lease, Settlement::RetryAt(soon)).await;
+            }
+        }
+    }
+    let stats = stage.stats().await;
+    let waiting: Vec<u64> = stats.destinations.iter().map(|one| one.retrying).collect();
+    // The first had all ten to itself, the second its half.
+    assert!((10..=10 + AHEAD).contains(&waiting[0]), "{waiting:?}");
+    assert!((5..=5 + AHEAD).contains(&waiting[1]), "{waiting:?}");
+    stage.clock.advance(HOUR);
+    for name in ["a", "b"] {
+        let mut sent = 0;
+        for _ in 0..40 {
+            let leases = stage.lease(name, 100).await;
+            sent += leases.len();
+            stage.deliver(leases).await;
+        }
+        assert_eq!(sent, 40, "what was held back comes when the others are gone");
+    }
 }
