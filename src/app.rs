@@ -116,6 +116,9 @@ impl Relay {
         settings.dead_max_age = plan.spool.dead_max_age;
         settings.keys = plan.spool.keys.clone();
         settings.due_max = plan.spool.retrying_max;
+        let waits = plan.destinations.iter().map(|one| &one.backoff);
+        let longest = waits.map(|waits| waits.wait_max.max(waits.retry_after_max)).max();
+        settings.due_within = longest.unwrap_or(settings.due_within);
         settings.lease_for = attempt_max.unwrap_or_default() + SETTLE_MARGIN;
         let observed = Arc::clone(&metrics);
         settings.observer = embedded::Observer::new(move |took, records| {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -75,43 +75,93 @@ pub struct Clock(Hand);
 
 #[derive(Clone, Debug)]
 enum Hand {
-    System,
-    Held(Arc<AtomicU64>),
+    System(Steady),
+    Held(Arc<Held>),
+}
+
+/// When the machine's clock was first asked, by both of its clocks.
+#[derive(Clone, Copy, Debug)]
+struct Steady {
+    wall: Timestamp,
+    at: Instant,
+}
+
+/// The hands of a clock that a test moves.
+#[derive(Debug)]
+struct Held {
+    wall: AtomicU64,
+    steady: AtomicU64,
 }
 
 impl Clock {
     /// The machine's clock.
     #[must_use]
-    pub const fn system() -> Self {
-        Self(Hand::System)
+    pub fn system() -> Self {
+        Self(Hand::System(Steady { wall: system_time(), at: Instant::now() }))
     }
 
     /// A clock that stands at `at` until [`Clock::advance`] moves it; clones share the hand.
     #[must_use]
     pub fn held(at: Timestamp) -> Self {
-        Self(Hand::Held(Arc::new(AtomicU64::new(at.0))))
+        let (wall, steady) = (AtomicU64::new(at.0), AtomicU64::new(at.0));
+        Self(Hand::Held(Arc::new(Held { wall, steady })))
     }
 
     /// Now.
     #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "this is the Clock that the lint points to")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
-            Hand::System => {
-                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-                let millis = since.map_or(0, |since| since.as_millis());
-                Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
-            }
-            Hand::Held(hand) => Timestamp(hand.load(Ordering::SeqCst)),
+            Hand::System(_) => system_time(),
+            Hand::Held(held) => Timestamp(held.wall.load(Ordering::SeqCst)),
         }
+    }
+
+    /// Now by a clock that nobody sets: it began with [`Clock::now`] and only goes on. What is
+    /// waited for inside one process is measured by it, for the other may leap either way.
+    #[must_use]
+    pub fn steady(&self) -> Timestamp {
+        match &self.0 {
+            Hand::System(Steady { wall, at }) => wall.after(at.elapsed()),
+            Hand::Held(held) => Timestamp(held.steady.load(Ordering::SeqCst)),
+        }
+    }
+
+    /// What [`Clock::steady`] will say when it is `at`, if nobody sets the clock; never early.
+    #[must_use]
+    pub fn steady_at(&self, at: Timestamp) -> Timestamp {
+        // In this order, for what passes in between must not be taken off the wait.
+        let wait = at.since(self.now());
+        self.steady().after(wait)
+    }
+
+    /// What [`Clock::now`] will say when the steady clock says `steady`; never early.
+    #[must_use]
+    pub fn wall_at(&self, steady: Timestamp) -> Timestamp {
+        let wait = steady.since(self.steady());
+        self.now().after(wait)
     }
 
     /// Moves a held clock forward; the machine's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
-        if let Hand::Held(hand) = &self.0 {
-            hand.store(self.now().after(by).0, Ordering::SeqCst);
+        if let Hand::Held(held) = &self.0 {
+            held.wall.store(self.now().after(by).0, Ordering::SeqCst);
+            held.steady.store(self.steady().after(by).0, Ordering::SeqCst);
         }
     }
+
+    /// Sets a held clock, as an operator or a time server does: nothing passes meanwhile.
+    pub fn leap(&self, to: Timestamp) {
+        if let Hand::Held(held) = &self.0 {
+            held.wall.store(to.0, Ordering::SeqCst);
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the Clock that the lint points to")]
+fn system_time() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let millis = since.map_or(0, |since| since.as_millis());
+    Timestamp(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -143,5 +193,20 @@ mod tests {
         let twin = clock.clone();
         clock.advance(Duration::from_millis(7));
         assert_eq!(twin.now(), Timestamp::from_millis(12));
+    }
+
+    #[test]
+    fn a_steady_clock_goes_on_when_the_other_is_set() {
+        let clock = Clock::held(Timestamp::from_millis(1_000_000));
+        clock.leap(Timestamp::from_millis(5));
+        clock.advance(Duration::from_millis(10));
+        assert_eq!(clock.now(), Timestamp::from_millis(15));
+        assert_eq!(clock.steady(), Timestamp::from_millis(1_000_010));
+        assert_eq!(clock.steady_at(Timestamp::from_millis(20)), Timestamp::from_millis(1_000_015));
+        assert_eq!(clock.wall_at(Timestamp::from_millis(1_000_012)), Timestamp::from_millis(17));
+        let system = Clock::system();
+        let (before, at) = (system.steady(), system.now());
+        assert!(system.steady_at(at) >= before && system.steady() >= before);
+        assert!(at.since(before) < Duration::from_secs(60));
     }
 }

@@ -78,6 +78,7 @@ macro_rules! conformance {
             lease: a_lease_is_exclusive_until_it_expires
             lease: racing_leases_share_no_delivery
             lease: an_expired_lease_is_lost
+            lease: a_clock_that_is_set_ends_no_lease_and_delays_no_retry
             lease: what_is_put_back_was_not_attempted
             lease: a_retry_is_not_due_early
             lease: a_retry_is_not_due_early_after_a_reopen

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use self::shelf::Shelf;
+use self::shelf::{Moment, Shelf};
 use super::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
     Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
@@ -98,6 +98,10 @@ impl Memory {
         Ok(shelf)
     }
 
+    fn moment(&self) -> Moment {
+        Moment { now: self.clock.now(), steady: self.clock.steady() }
+    }
+
     fn append_now(&self, batch: Batch) -> Result<Receipt, AppendError> {
         let receipt =
             self.shelf("storing events")?.append(batch, &self.settings, self.clock.now())?;
@@ -107,12 +111,13 @@ impl Memory {
 
     /// Takes what is due, or says when to look again.
     fn take(&self, to: &DestinationName, want: Want) -> Result<Taken, StoreFault> {
-        let now = self.clock.now();
+        let moment = self.moment();
+        let now = moment.steady;
         let mut shelf = self.shelf("leasing")?;
         if shelf.is_closed() || want.max == 0 {
             return Ok(Taken::Leases(Vec::new()));
         }
-        let leases = shelf.lease(to, want, now, now.after(self.settings.lease_for));
+        let leases = shelf.lease(to, want, moment, now.after(self.settings.lease_for));
         if leases.is_empty() {
             return Ok(Taken::Nothing(shelf.next_due(to, want).map(|due| due.since(now))));
         }
@@ -148,8 +153,8 @@ impl Memory {
     }
 
     fn settle_now(&self, lease: &Lease, settlement: Settlement) -> Result<(), SettleError> {
-        let now = self.clock.now();
-        self.shelf("settling")?.settle(lease, settlement, now, &self.settings)?;
+        let moment = self.moment();
+        self.shelf("settling")?.settle(lease, settlement, moment, &self.settings)?;
         self.changed.notify_waiters();
         Ok(())
     }
@@ -183,7 +188,7 @@ impl Spool for Memory {
 
     fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()> {
         Box::pin(async move {
-            self.shelf("hastening")?.hasten(to, self.clock.now());
+            self.shelf("hastening")?.hasten(to, self.clock.steady());
             self.changed.notify_waiters();
             Ok(())
         })
@@ -236,10 +241,7 @@ impl Spool for Memory {
     }
 
     fn stats(&self) -> SpoolFuture<'_, SpoolStats> {
-        Box::pin(async move {
-            let now = self.clock.now();
-            Ok(self.shelf("counting")?.stats(&self.settings, now))
-        })
+        Box::pin(async move { Ok(self.shelf("counting")?.stats(&self.settings, self.moment())) })
     }
 
     fn close(&self) -> SpoolFuture<'_, ()> {

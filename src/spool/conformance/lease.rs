@@ -274,3 +274,27 @@ pub(crate) async fn destinations_are_settled_apart<S: Store>() {
     assert_eq!(stage.take_all("b").await.len(), 2);
     stage.finish().await;
 }
+
+pub(crate) async fn a_clock_that_is_set_ends_no_lease_and_delays_no_retry<S: Store>() {
+    let stage = Stage::<S>::new();
+    let year = 365 * 24 * HOUR;
+    let back = Timestamp::from_millis(START.as_millis() - 31_536_000_000);
+    for to in [START.after(10 * year), back] {
+        for _ in 0..3 {
+            stage.store(stage.event(b"one", &["a"])).await;
+        }
+        let mut leases = stage.take("a", 3).await;
+        let wait = Duration::from_secs(60);
+        stage.settle(leases.remove(0), Settlement::RetryAt(stage.clock.now().after(wait))).await;
+        stage.clock.leap(to);
+        // Neither is the hold over, nor the retry due.
+        stage.none("a").await;
+        stage.deliver([leases.remove(0)]).await;
+        stage.clock.advance(wait);
+        // Both are now, wherever the clock stands.
+        let leases = stage.take("a", 2).await;
+        stage.deliver(leases).await;
+        stage.none("a").await;
+    }
+    stage.finish().await;
+}

@@ -48,6 +48,8 @@ impl Carrier {
     /// Carries what one segment has left, if there is one.
     pub(super) fn step(&mut self, shared: &Shared, now: Instant) -> Result<(), StoreFault> {
         let Some((segment, settled, lines)) = self.next(shared, now) else { return Ok(()) };
+        let waiting =
+            if self.log == LogKind::Parked { waiting(shared, &segment) } else { BTreeMap::new() };
         self.tried.insert(segment.id, now);
         let first = segment.seqs.start;
         let mut sources = Sources::default();
@@ -70,7 +72,9 @@ impl Carrier {
                 bytes = 0;
             }
             bytes += len;
-            part.push(Carried { line, key: (record.at, id), record, from });
+            // A letter has no such key, and nobody asks for it.
+            let key = waiting.get(&(seq, line)).copied().unwrap_or((record.at, id));
+            part.push(Carried { line, key, record, from });
             Ok(())
         })?;
         if !part.is_empty() {
@@ -96,6 +100,20 @@ impl Carrier {
         let settled = (0..segment.bits.len()).map(is_settled).collect();
         Some((Readable::of(segment), settled, segment.lines.clone()))
     }
+}
+
+/// By which those are found that wait for their time and have their record in `segment`.
+fn waiting(shared: &Shared, segment: &Readable) -> BTreeMap<(u64, usize), (Timestamp, DeliveryId)> {
+    let mut found = BTreeMap::new();
+    for (index, line) in lock(&shared.state).lines.iter().enumerate() {
+        for (key, waiting) in &line.due {
+            let place = waiting.place;
+            if place.log == LogKind::Parked && segment.seqs.contains(&place.seq) {
+                found.insert((place.seq, index), *key);
+            }
+        }
+    }
+    found
 }
 
 fn carry(

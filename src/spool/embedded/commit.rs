@@ -153,12 +153,12 @@ impl Committer {
     /// Writes to `retry/` what waits in memory for another attempt, so that a close forgets neither
     /// when it is due nor how often it was tried.
     pub(super) fn park_what_waits(&mut self) -> Result<(), StoreFault> {
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         lock(&self.shared.state).lines.iter_mut().for_each(|line| line.wait_again(now));
         loop {
             let waiting = park::waiting(&lock(&self.shared.state));
             let mut work = Work::default();
-            let parked = park::drafts(waiting, &mut lock(&self.shared.state), &mut work)?;
+            let parked = park::drafts(waiting, &self.shared, &mut work)?;
             let outcome = self.store(&work)?;
             let Some(written) = &outcome[LogKind::Parked.index()] else { return Ok(()) };
             let mut state = lock(&self.shared.state);
@@ -241,7 +241,7 @@ impl Committer {
                 arrive(&mut state, &work.drafts[0], written, now, &mut changed);
             }
             for job in work.jobs {
-                answers.push(self.settle(&mut state, job, &work.drafts, outcome, now));
+                answers.push(self.settle(&mut state, job, &work.drafts, outcome));
                 if let Some(Answer::Settled { line, .. }) = answers.last() {
                     changed.push(*line);
                 }
@@ -268,7 +268,6 @@ impl Committer {
         job: Job,
         drafts: &[Vec<Draft>; 3],
         outcome: &Outcome,
-        now: Timestamp,
     ) -> Answer {
         match job {
             Job::Append { plan, answer } => {
@@ -306,11 +305,12 @@ impl Committer {
             }
             Job::Park { token, line, draft, answer } => {
                 let record = &drafts[LogKind::Parked.index()][draft].record;
+                let due = self.shared.clock.steady_at(record.at);
                 let written = outcome[LogKind::Parked.index()].as_ref().map(|w| w[draft]);
                 match written {
-                    Some(written) => park(state, token, line, &written, record),
+                    Some(written) => park(state, (token, line), &written, record, due),
                     // No room: it waits in memory, and its record stays where it is.
-                    None => state.retry(token, record.at),
+                    None => state.retry(token, due),
                 }
                 Answer::Settled { line, answer, answered: Ok(()) }
             }
@@ -321,7 +321,8 @@ impl Committer {
                     Ok(())
                 } else {
                     let attempts = drafts[LogKind::Dead.index()][draft].record.attempts;
-                    state.wait_for_room(token, attempts, now.after(ROOM_AGAIN));
+                    let again = self.shared.clock.steady().after(ROOM_AGAIN);
+                    state.wait_for_room(token, attempts, again);
                     Err(SettleError::LeaseLost)
                 };
                 Answer::Settled { line, answer, answered }
@@ -375,7 +376,13 @@ fn ending_of(letter: &Record) -> Ending {
 }
 
 /// A delivery is durable in `retry/`.
-fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &Record) {
+fn park(
+    state: &mut State,
+    (token, line): (u64, usize),
+    written: &Written,
+    record: &Record,
+    due: Timestamp,
+) {
     state.extend(LogKind::Parked, written);
     let waiting = Waiting {
         place: state.only_place(LogKind::Parked, written),
@@ -389,7 +396,7 @@ fn park(state: &mut State, token: u64, line: usize, written: &Written, record: &
     if let Some((delivery, _)) = state.release(token) {
         state.set(delivery.place.as_prior());
         state.moved_away(&delivery);
-        state.lines[line].wait(record.at, delivery.id, waiting);
+        state.lines[line].wait(due, delivery.id, waiting);
     }
 }
 

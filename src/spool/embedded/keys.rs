@@ -82,6 +82,8 @@ impl Default for Limits {
 /// The key index. Dropping it without [`Keys::close`] loses what is in memory, as a crash does.
 pub(super) struct Keys {
     shared: Arc<Shared>,
+    /// The last time that was believed before this opening.
+    noted: Timestamp,
     threads: Vec<JoinHandle<()>>,
     begun_anew: bool,
 }
@@ -109,7 +111,7 @@ impl Keys {
         let shared = Arc::new(Shared::new(opened, limits, now));
         // Whoever returns early from here on stops the threads that run already.
         let threads = Vec::with_capacity(2);
-        let mut keys = Self { shared: Arc::clone(&shared), threads, begun_anew };
+        let mut keys = Self { shared: Arc::clone(&shared), noted, threads, begun_anew };
         let index = index::Index::new(Arc::clone(&shared), noted);
         keys.spawn("keys-index", move || index.run())?;
         keys.spawn("keys-filters", move || index::fill_filters(&shared))?;
@@ -140,6 +142,11 @@ impl Keys {
     /// Whether the store was damaged, and set aside by the opening.
     pub(super) const fn is_begun_anew(&self) -> bool {
         self.begun_anew
+    }
+
+    /// The last time that was believed when the store was last open; now if it is new.
+    pub(super) const fn noted(&self) -> Timestamp {
+        self.noted
     }
 
     /// The position of the log up to which every key, and every end state told before, is on disk.

@@ -8,6 +8,7 @@
 
 mod acks;
 mod answers;
+mod calendar;
 mod carry;
 mod commit;
 mod crypt;
@@ -325,7 +326,7 @@ impl Embedded {
     async fn count(&self) -> Result<SpoolStats, StoreFault> {
         self.shared.check()?;
         settle::look_at_the_oldest(&self.shared).await?;
-        let now = self.shared.clock.now();
+        let now = self.shared.clock.steady();
         let mut state = lock(&self.shared.state);
         for line in 0..state.lines.len() {
             state.expire(line, now);

@@ -21,7 +21,7 @@ use super::recover::{self, Recovery};
 use super::shelves::{self, Shelves};
 use super::upkeep::Upkeep;
 use super::{Embedded, LogKind, Settings, Shared, format, lock};
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::spool::StoreFault;
 
 pub(super) const LOCK: &str = "LOCK";
@@ -71,7 +71,16 @@ pub(super) fn open(
     let damaged_keys = u64::from(keys_lost && !whole);
     // What they have lost is told to them again from every record there is.
     let whole = whole || keys_lost;
-    let with = Recovery { disk: &disk, pool: &pool, keys: &keys, noted, covered, whole };
+    let with = Recovery {
+        disk: &disk,
+        pool: &pool,
+        keys: &keys,
+        noted,
+        covered,
+        whole,
+        clock: &clock,
+        due_within: settings.due_within,
+    };
     let mut state = recover::recover(with)?;
     state.due_max = settings.due_max;
     let shelves::Opened { shelves, damaged } = Shelves::open(&disk).map_err(no_room)?;
@@ -163,8 +172,8 @@ fn start(
     let shared = Arc::clone(shared);
     spawn("spool-commit", move || {
         let flusher = Flusher::new(Arc::clone(&shared), Arc::clone(&keys), noted);
-        let started =
-            start_acks(&shared, flusher).and_then(|acks| Ok((acks, start_upkeep(&shared)?)));
+        let started = start_acks(&shared, flusher)
+            .and_then(|acks| Ok((acks, start_upkeep(&shared, keys.noted())?)));
         let closed = match started {
             Ok((acks, upkeep)) => work(&shared, keys, acks, upkeep),
             Err(fault) => {
@@ -186,10 +195,10 @@ fn start_acks(shared: &Arc<Shared>, flusher: Flusher) -> Result<Acks, StoreFault
     spawn("spool-acks", move || guarded(&shared, || flusher.run()))
 }
 
-fn start_upkeep(shared: &Arc<Shared>) -> Result<JoinHandle<()>, StoreFault> {
+fn start_upkeep(shared: &Arc<Shared>, noted: Timestamp) -> Result<JoinHandle<()>, StoreFault> {
     let shared = Arc::clone(shared);
     spawn("spool-upkeep", move || {
-        let upkeep = Upkeep::new(Arc::clone(&shared));
+        let upkeep = Upkeep::new(Arc::clone(&shared), noted);
         guarded(&shared, || upkeep.run());
     })
 }

@@ -8,6 +8,7 @@ mod load;
 mod orphan;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::effects::Effects;
 use self::load::Loaded;
@@ -25,6 +26,7 @@ use super::state::State;
 use super::unread::Cursor;
 use super::walk::{self, Expected, Extent, Gap, Readable};
 use super::{LogKind, Place};
+use crate::clock::Clock;
 use crate::spool::{DeliveryId, StoreFault};
 
 /// What recovery works with.
@@ -38,6 +40,9 @@ pub(super) struct Recovery<'a> {
     pub(super) covered: u64,
     /// Reads every record, whatever is noted of them.
     pub(super) whole: bool,
+    pub(super) clock: &'a Clock,
+    /// Longest that a delivery waits for another attempt.
+    pub(super) due_within: Duration,
 }
 
 /// Reads the logs, mends what a crash left, and answers what there is.
@@ -79,7 +84,7 @@ pub(super) fn recover(with: Recovery<'_>) -> Result<State, StoreFault> {
     // Only now: what vanished is told again should this opening not come so far.
     with.pool.manifest.replace(there)?;
     count_backlog(&mut state);
-    find_parked(&mut state)?;
+    find_parked(with, &mut state)?;
     count_dead(&mut state);
     Ok(state)
 }
@@ -237,7 +242,7 @@ fn count_backlog(state: &mut State) {
 }
 
 /// Finds when each delivery of `retry/` is due.
-fn find_parked(state: &mut State) -> Result<(), StoreFault> {
+fn find_parked(with: Recovery<'_>, state: &mut State) -> Result<(), StoreFault> {
     let mut found = Vec::new();
     for segment in state.track(LogKind::Parked).segments.values() {
         if segment.bits.unset() == 0 {
@@ -269,12 +274,15 @@ fn find_parked(state: &mut State) -> Result<(), StoreFault> {
             Ok(())
         })?;
     }
+    let (now, steady) = (with.clock.now(), with.clock.steady());
     for (line, key, waiting, origin) in found {
+        // A clock that was ahead when it was written must not make it wait for years.
+        let due = steady.after(key.0.since(now).min(with.due_within));
         if let Some(origin) = origin {
             state.is_away(origin);
         }
         state.lines[line].note_age(waiting.accepted_at);
-        state.lines[line].wait(key.0, key.1, waiting);
+        state.lines[line].wait(due, key.1, waiting);
         state.flow.recovered += 1;
     }
     Ok(())

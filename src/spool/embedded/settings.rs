@@ -35,6 +35,9 @@ pub struct Settings {
     /// Deliveries that may wait for another attempt, shared by the destinations that have any; at
     /// about 128 bytes of memory each. Beyond it nothing new is handed out until some are due.
     pub due_max: usize,
+    /// Longest that a delivery may wait for another attempt: what a clock that was ahead wrote is
+    /// due no later after a start.
+    pub due_within: Duration,
     /// A retry further off than this is written to `retry/`. A nearer one waits in memory and is
     /// due at once after a crash.
     pub park_beyond: Duration,
@@ -84,6 +87,7 @@ impl Settings {
             inbox_bytes: 32 << 20,
             lease_for: Duration::from_secs(30),
             due_max: 131_072,
+            due_within: Duration::from_secs(86_400),
             park_beyond: Duration::from_secs(5),
             observer: Observer::none(),
         }

@@ -46,7 +46,7 @@ pub(super) async fn lease(
             return Ok(Vec::new());
         }
         read_ahead(shared, line, want).await?;
-        let now = shared.clock.now();
+        let now = shared.clock.steady();
         let due = {
             let mut state = lock(&shared.state);
             if state.closed {
@@ -87,12 +87,12 @@ async fn read_ahead(shared: &Arc<Shared>, line: usize, want: Want) -> Result<(),
     loop {
         let plan = {
             let mut state = lock(&shared.state);
-            let now = shared.clock.now();
-            state.expire(line, now);
+            let (now, steady) = (shared.clock.now(), shared.clock.steady());
+            state.expire(line, steady);
             // Here and nowhere else, for nobody reads for this line meanwhile.
             let tail = state.track(LogKind::Accepted).next_seq;
             state.lines[line].age(now, tail);
-            fetch::plan(&mut state, line, want, now)
+            fetch::plan(&mut state, line, want, steady)
         };
         let Some(plan) = plan else { return Ok(()) };
         let got = if plan.is_fresh() {
@@ -154,7 +154,7 @@ fn begin(
 ) -> Result<Option<Answered>, SettleError> {
     let now = shared.clock.now();
     let mut state = lock(&shared.state);
-    let held = state.hold_of(lease, now)?;
+    let held = state.hold_of(lease, shared.clock.steady())?;
     let line = held.line;
     match settlement {
         Settlement::Delivered => {
@@ -172,7 +172,7 @@ fn begin(
             let Some((later, sooner)) = settlement.wait() else { return Ok(None) };
             held.delivery.wait(later, sooner);
             if later.due.since(now) <= shared.settings.park_beyond {
-                state.retry(lease.token, later.due);
+                state.retry(lease.token, shared.clock.steady_at(later.due));
                 state.lines[line].changed.notify_waiters();
                 return Ok(None);
             }

@@ -13,6 +13,7 @@ use super::carry::Carrier;
 use super::inbox::Command;
 use super::retention::Retention;
 use super::{LogKind, Shared};
+use crate::clock::Timestamp;
 use crate::spool::StoreFault;
 
 /// How often it looks.
@@ -26,10 +27,10 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, noted: Timestamp) -> Self {
         Self {
             shared,
-            retention: Retention::default(),
+            retention: Retention::new(noted),
             carriers: [LogKind::Parked, LogKind::Dead].map(Carrier::new),
         }
     }

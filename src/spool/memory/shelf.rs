@@ -28,6 +28,20 @@ const ACK_WITHIN: Duration = Duration::from_secs(1);
 /// Acknowledgements that wait to be noted.
 const ACKS_MAX: usize = 4096;
 
+/// Now, by the clock that may be set and by the one that only goes on: holds and waits are
+/// measured by the latter.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment {
+    pub(super) now: Timestamp,
+    pub(super) steady: Timestamp,
+}
+
+impl Moment {
+    fn steady_at(self, due: Timestamp) -> Timestamp {
+        self.steady.after(due.since(self.now))
+    }
+}
+
 /// One event owed to one destination.
 #[derive(Debug)]
 pub(super) struct Delivery {
@@ -235,16 +249,16 @@ impl Shelf {
         &mut self,
         to: &DestinationName,
         want: Want,
-        now: Timestamp,
+        moment: Moment,
         until: Timestamp,
     ) -> Vec<Lease> {
         let mut leases = Vec::new();
         let Some(line) = self.lines.get_mut(to) else { return leases };
-        expire(line, &mut self.deliveries, now);
-        line.age(&mut self.deliveries, now);
+        expire(line, &mut self.deliveries, moment.steady);
+        line.age(&mut self.deliveries, moment.now);
         let mut others = want.others;
         while leases.len() < want.max
-            && let Some(number) = line.pop(now, others > 0)
+            && let Some(number) = line.pop(moment.steady, others > 0)
         {
             let Some(delivery) = self.deliveries.get_mut(&number) else { continue };
             others -= usize::from(delivery.lane != Lane::Live);
@@ -286,14 +300,17 @@ impl Shelf {
         &mut self,
         lease: &Lease,
         settlement: Settlement,
-        now: Timestamp,
+        moment: Moment,
         settings: &Settings,
     ) -> Result<(), SettleError> {
+        let Moment { now, steady } = moment;
         let number = lease.id.0;
         let delivery = self.deliveries.get_mut(&number).ok_or(SettleError::LeaseLost)?;
         let line = self.lines.get_mut(&delivery.to).ok_or(SettleError::LeaseLost)?;
         match delivery.state {
-            State::Held { until, token } if token == lease.token && now < until && !self.closed => {
+            State::Held { until, token }
+                if token == lease.token && steady < until && !self.closed =>
+            {
                 line.release(number, until, delivery.event.accepted_at);
             }
             State::Held { .. } | State::Waiting | State::Delivered => {
@@ -312,7 +329,7 @@ impl Shelf {
                 let Some((later, sooner)) = settlement.wait() else { return Ok(()) };
                 delivery.state = State::Waiting;
                 delivery.attempts = delivery.attempts.saturating_add(u32::from(later.attempted));
-                (delivery.lane, delivery.due) = (Lane::Retry, later.due);
+                (delivery.lane, delivery.due) = (Lane::Retry, moment.steady_at(later.due));
                 delivery.sooner = sooner;
                 delivery.sent_at = delivery.sent_at.or(later.sent_at);
                 line.enter(number, delivery);
@@ -495,11 +512,11 @@ impl Shelf {
         Ok(replayed)
     }
 
-    pub(super) fn stats(&mut self, settings: &Settings, now: Timestamp) -> SpoolStats {
+    pub(super) fn stats(&mut self, settings: &Settings, moment: Moment) -> SpoolStats {
         let mut destinations = Vec::with_capacity(self.lines.len());
         for (name, line) in &mut self.lines {
-            expire(line, &mut self.deliveries, now);
-            line.age(&mut self.deliveries, now);
+            expire(line, &mut self.deliveries, moment.steady);
+            line.age(&mut self.deliveries, moment.now);
             destinations.push(line.stats(name));
         }
         SpoolStats {

@@ -5,7 +5,7 @@ use super::super::log::{Draft, Written};
 use super::super::record::{self, Checked, Origin, Record, Sources, View};
 use super::super::state::State;
 use super::super::walk::Readable;
-use super::super::{LogKind, settle};
+use super::super::{LogKind, Shared, lock, settle};
 use super::Work;
 use crate::clock::Timestamp;
 use crate::spool::{DeliveryId, Lane, StoreFault};
@@ -40,7 +40,7 @@ pub(super) fn waiting(state: &State) -> Vec<(Key, Waiting, Readable)> {
 /// Drafts their records. One that does not pass stays where it is, to be found by its next reader.
 pub(super) fn drafts(
     waiting: Vec<(Key, Waiting, Readable)>,
-    state: &mut State,
+    shared: &Shared,
     work: &mut Work,
 ) -> Result<Vec<Key>, StoreFault> {
     let mut sources = Sources::default();
@@ -57,7 +57,7 @@ pub(super) fn drafts(
             Checked::Short(_) | Checked::Bad => None,
         };
         let Some((record, owed)) = record else {
-            if let Some(waiting) = state.lines[line].due.get_mut(&key.1) {
+            if let Some(waiting) = lock(&shared.state).lines[line].due.get_mut(&key.1) {
                 waiting.on_disk = true;
             }
             continue;
@@ -67,7 +67,7 @@ pub(super) fn drafts(
         let (record, attempts, lane) = (Arc::new(record), waiting.attempts, Lane::Retry);
         let (sooner, sent_at) = (waiting.sooner, waiting.sent_at.or(record.sent_at));
         let delivery = Delivery { id, place, record, origin, attempts, lane, sooner, sent_at };
-        let record = settle::moved(&delivery, due, 0, None);
+        let record = settle::moved(&delivery, shared.clock.wall_at(due), 0, None);
         work.drafts[LogKind::Parked.index()].push(Draft { record, lines: vec![line] });
         parked.push(key);
     }

@@ -7,18 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::super::calendar::Calendar;
 use super::delta::{Delta, Taken};
 use super::layers::{Shared, Stop, Work};
 use super::opening::{self, COVERED, NOTED, Refusal};
 use super::tables::{self, Class, Tables, end_of, epoch_of};
 use super::{DedupeKey, KeyEntry, StoreFault};
 use crate::clock::Timestamp;
-
-/// A clock that is this far ahead of the last note has leapt, or the relay was off for long.
-const LEAP: Duration = Duration::from_secs(7 * 24 * 3600);
-
-/// How long a clock must go on from where it leapt to before keys are dropped by it.
-const TRUST_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How often a store that was shut is opened again.
 const REOPEN_EVERY: Duration = Duration::from_secs(1);
@@ -29,34 +24,6 @@ const SWEEP_ROWS: usize = 10_000;
 /// Memtables of all tables together. fjall bounds each alone, and an epoch that gets no new keys
 /// would keep its last in memory until the journal is full.
 const MEMTABLES_BYTES_MAX: u64 = 16 << 20;
-
-/// Which time is believed when keys are dropped for good.
-#[derive(Debug)]
-struct Calendar {
-    noted: Timestamp,
-    leapt_to: Option<Timestamp>,
-}
-
-impl Calendar {
-    fn believe(&mut self, now: Timestamp) -> Timestamp {
-        if now.since(self.noted) > LEAP {
-            let first = match self.leapt_to {
-                Some(first) if first <= now => first,
-                Some(_) | None => {
-                    tracing::warn!(%now, noted = %self.noted, "the clock leapt; no key is dropped");
-                    now
-                }
-            };
-            self.leapt_to = Some(first);
-            if now.since(first) < TRUST_AFTER {
-                return self.noted;
-            }
-        }
-        self.leapt_to = None;
-        self.noted = self.noted.max(now);
-        self.noted
-    }
-}
 
 /// The class and epoch whose table takes an entry.
 fn place_of(taken: &Taken) -> (Class, u64) {
@@ -84,7 +51,7 @@ pub(super) struct Index {
 impl Index {
     pub(super) fn new(shared: Arc<Shared>, noted: Timestamp) -> Self {
         let written = shared.covered.load(Ordering::Acquire);
-        let calendar = Calendar { noted, leapt_to: None };
+        let calendar = Calendar::new(noted);
         Self {
             shared,
             calendar,
@@ -313,7 +280,7 @@ impl Index {
         self.unsynced.clear();
         if moved {
             tables.set_note(COVERED, self.written)?;
-            tables.set_note(NOTED, self.calendar.noted.as_millis())?;
+            tables.set_note(NOTED, self.calendar.noted().as_millis())?;
             // The notes themselves become durable with the next sync. Until then a power cut leaves
             // an older position, from which more is fed again than needed.
             shared.cover(self.written);

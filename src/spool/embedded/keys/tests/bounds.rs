@@ -91,6 +91,7 @@ fn stuck(home: &Home, limits: Limits) -> Keys {
     let opened = opening::open(&home.path(), &home.quarantine(), START).unwrap();
     Keys {
         shared: Arc::new(Shared::new(opened, limits, START)),
+        noted: START,
         threads: Vec::new(),
         begun_anew: false,
     }
