@@ -1,8 +1,8 @@
 //! The one caller of the system clock; everything else is handed a [`Clock`] or a [`Timestamp`].
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Milliseconds since the Unix epoch, UTC.
@@ -71,7 +71,46 @@ fn civil(days: u64) -> (u64, u64, u64) {
 
 /// Where the time comes from.
 #[derive(Clone, Debug)]
-pub struct Clock(Hand);
+pub struct Clock {
+    hand: Hand,
+    /// Clones share it, as they share the hand.
+    calendar: Arc<Mutex<Calendar>>,
+}
+
+/// A clock that is this far ahead of what was last believed has leapt, or nobody ran for long.
+const LEAP: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a clock must go on from where it leapt to before it is believed.
+const TRUST_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// Which time is believed when something is given up for its age.
+#[derive(Clone, Copy, Debug)]
+struct Calendar {
+    /// What was last believed, and when by the steady clock.
+    believed: Timestamp,
+    at: Timestamp,
+    /// When the clock leapt, by the steady one.
+    leapt_at: Option<Timestamp>,
+}
+
+impl Calendar {
+    fn believe(&mut self, now: Timestamp, steady: Timestamp) -> Timestamp {
+        let expected = self.believed.after(steady.since(self.at));
+        if now.since(expected) > LEAP {
+            let leapt_at = *self.leapt_at.get_or_insert_with(|| {
+                tracing::warn!(
+                    %now, %expected,
+                    "the clock leapt; nothing is given up for its age by it until it went on for a day"
+                );
+                steady
+            });
+            if steady.since(leapt_at) < TRUST_AFTER {
+                return expected;
+            }
+        }
+        (self.leapt_at, self.believed, self.at) = (None, now.max(self.believed), steady);
+        self.believed
+    }
+}
 
 #[derive(Clone, Debug)]
 enum Hand {
@@ -97,20 +136,26 @@ impl Clock {
     /// The machine's clock.
     #[must_use]
     pub fn system() -> Self {
-        Self(Hand::System(Steady { wall: system_time(), at: Instant::now() }))
+        let steady = Steady { wall: system_time(), at: Instant::now() };
+        Self::with(Hand::System(steady), steady.wall)
     }
 
     /// A clock that stands at `at` until [`Clock::advance`] moves it; clones share the hand.
     #[must_use]
     pub fn held(at: Timestamp) -> Self {
         let (wall, steady) = (AtomicU64::new(at.0), AtomicU64::new(at.0));
-        Self(Hand::Held(Arc::new(Held { wall, steady })))
+        Self::with(Hand::Held(Arc::new(Held { wall, steady })), at)
+    }
+
+    fn with(hand: Hand, now: Timestamp) -> Self {
+        let calendar = Calendar { believed: now, at: now, leapt_at: None };
+        Self { hand, calendar: Arc::new(Mutex::new(calendar)) }
     }
 
     /// Now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        match &self.0 {
+        match &self.hand {
             Hand::System(_) => system_time(),
             Hand::Held(held) => Timestamp(held.wall.load(Ordering::SeqCst)),
         }
@@ -120,10 +165,25 @@ impl Clock {
     /// waited for inside one process is measured by it, for the other may leap either way.
     #[must_use]
     pub fn steady(&self) -> Timestamp {
-        match &self.0 {
+        match &self.hand {
             Hand::System(Steady { wall, at }) => wall.after(at.elapsed()),
             Hand::Held(held) => Timestamp(held.steady.load(Ordering::SeqCst)),
         }
+    }
+
+    /// The time by which things are given up for their age: that of a clock that goes on, and not,
+    /// for a day, that of one that was set ahead by more than a week. It never goes back.
+    #[must_use]
+    pub fn believed(&self) -> Timestamp {
+        let (now, steady) = (self.now(), self.steady());
+        self.calendar.lock().unwrap_or_else(PoisonError::into_inner).believe(now, steady)
+    }
+
+    /// Says what was believed last before this process began, for [`Clock::believed`].
+    pub fn believe_from(&self, believed: Timestamp) {
+        let at = self.steady();
+        let calendar = Calendar { believed, at, leapt_at: None };
+        *self.calendar.lock().unwrap_or_else(PoisonError::into_inner) = calendar;
     }
 
     /// What [`Clock::steady`] will say when it is `at`, if nobody sets the clock; never early.
@@ -143,7 +203,7 @@ impl Clock {
 
     /// Moves a held clock forward; the machine's clock moves by itself and ignores this.
     pub fn advance(&self, by: Duration) {
-        if let Hand::Held(held) = &self.0 {
+        if let Hand::Held(held) = &self.hand {
             held.wall.store(self.now().after(by).0, Ordering::SeqCst);
             held.steady.store(self.steady().after(by).0, Ordering::SeqCst);
         }
@@ -151,7 +211,7 @@ impl Clock {
 
     /// Sets a held clock, as an operator or a time server does: nothing passes meanwhile.
     pub fn leap(&self, to: Timestamp) {
-        if let Hand::Held(held) = &self.0 {
+        if let Hand::Held(held) = &self.hand {
             held.wall.store(to.0, Ordering::SeqCst);
         }
     }
@@ -208,5 +268,28 @@ mod tests {
         let (before, at) = (system.steady(), system.now());
         assert!(system.steady_at(at) >= before && system.steady() >= before);
         assert!(at.since(before) < Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_leap_is_believed_after_a_day_and_a_step_back_ages_nothing() {
+        const DAY: Duration = Duration::from_secs(86_400);
+        let start = Timestamp::from_millis(1_795_000_000_000);
+        let clock = Clock::held(start);
+        clock.advance(DAY * 30);
+        let now = clock.now();
+        assert_eq!(clock.believed(), now, "time that passes is no leap");
+        clock.leap(start);
+        assert_eq!(clock.believed(), now, "set back");
+        clock.leap(now.after(DAY * 3650));
+        assert_eq!(clock.believed(), now, "ten years ahead");
+        clock.advance(DAY / 2);
+        assert_eq!(clock.believed(), now.after(DAY / 2), "it goes on meanwhile");
+        clock.advance(DAY);
+        assert_eq!(clock.believed(), clock.now(), "it went on for a day");
+        // As at a start after years: the last note stands.
+        clock.believe_from(start);
+        assert_eq!(clock.believed(), start);
+        clock.believe_from(clock.now());
+        assert_eq!(clock.believed(), clock.now());
     }
 }

@@ -43,7 +43,7 @@ impl Forwarder {
 
     fn is_expired(&self, lease: &Lease) -> bool {
         let event = &lease.event;
-        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.now())
+        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.believed())
     }
 
     /// Whether it was sent without an answer, and to send it now would do harm.

@@ -152,7 +152,7 @@ impl Forwarder {
     /// Whether an event is older than this destination takes.
     #[must_use]
     pub fn has_outlived(&self, event: &Event) -> bool {
-        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.now())
+        self.settings.max_age.has_passed(event.kind, event.accepted_at, self.clock.believed())
     }
 
     /// How it stands.

@@ -21,7 +21,7 @@ use super::recover::{self, Recovery};
 use super::shelves::{self, Shelves};
 use super::upkeep::Upkeep;
 use super::{Embedded, LogKind, Settings, Shared, format, lock};
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::spool::StoreFault;
 
 pub(super) const LOCK: &str = "LOCK";
@@ -60,6 +60,7 @@ pub(super) fn open(
     // Said before the first event is refused for it.
     pool.has_disk()?;
     let keys = Keys::open(&disk.path(KEYS), &disk.path(QUARANTINE), clock.now())?;
+    clock.believe_from(keys.noted());
     let (covered, noted_last) = (keys.covered(), note_file.last());
     let noted = noted_last;
     // Also when their files are gone without a trace.
@@ -172,8 +173,8 @@ fn start(
     let shared = Arc::clone(shared);
     spawn("spool-commit", move || {
         let flusher = Flusher::new(Arc::clone(&shared), Arc::clone(&keys), noted);
-        let started = start_acks(&shared, flusher)
-            .and_then(|acks| Ok((acks, start_upkeep(&shared, keys.noted())?)));
+        let started =
+            start_acks(&shared, flusher).and_then(|acks| Ok((acks, start_upkeep(&shared)?)));
         let closed = match started {
             Ok((acks, upkeep)) => work(&shared, keys, acks, upkeep),
             Err(fault) => {
@@ -195,10 +196,10 @@ fn start_acks(shared: &Arc<Shared>, flusher: Flusher) -> Result<Acks, StoreFault
     spawn("spool-acks", move || guarded(&shared, || flusher.run()))
 }
 
-fn start_upkeep(shared: &Arc<Shared>, noted: Timestamp) -> Result<JoinHandle<()>, StoreFault> {
+fn start_upkeep(shared: &Arc<Shared>) -> Result<JoinHandle<()>, StoreFault> {
     let shared = Arc::clone(shared);
     spawn("spool-upkeep", move || {
-        let upkeep = Upkeep::new(Arc::clone(&shared), noted);
+        let upkeep = Upkeep::new(Arc::clone(&shared));
         guarded(&shared, || upkeep.run());
     })
 }

@@ -3,7 +3,6 @@
 //! The oldest go first: by age letter by letter, by bytes a segment at a time, for only whole
 //! segments give room back. It is said before any goes.
 
-use super::calendar::Calendar;
 use super::dead;
 use super::inbox::Command;
 use super::segment::SegmentId;
@@ -19,20 +18,14 @@ const AGED_MAX: usize = 4096;
 const SEGMENTS_MAX: usize = 4;
 
 /// What was said, and where the looking goes on.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Retention {
-    calendar: Calendar,
     told: bool,
     /// The segment that was looked into last.
     last: Option<SegmentId>,
 }
 
 impl Retention {
-    /// Goes by the clock from `noted` on, the last time that was believed.
-    pub(super) const fn new(noted: Timestamp) -> Self {
-        Self { calendar: Calendar::new(noted), told: false, last: None }
-    }
-
     pub(super) fn step(&mut self, shared: &Shared) -> Result<(), StoreFault> {
         self.keep_bytes(shared)?;
         self.keep_age(shared)
@@ -77,7 +70,7 @@ impl Retention {
 
     /// Drops the letters that are too old, a few segments a step.
     fn keep_age(&mut self, shared: &Shared) -> Result<(), StoreFault> {
-        let now = self.calendar.believe(shared.clock.now());
+        let now = shared.clock.believed();
         let max_age_ms =
             u64::try_from(shared.settings.dead_max_age.as_millis()).unwrap_or(u64::MAX);
         let Some(before) = now.as_millis().checked_sub(max_age_ms).map(Timestamp::from_millis)

@@ -13,7 +13,6 @@ use super::carry::Carrier;
 use super::inbox::Command;
 use super::retention::Retention;
 use super::{LogKind, Shared};
-use crate::clock::Timestamp;
 use crate::spool::StoreFault;
 
 /// How often it looks.
@@ -27,10 +26,10 @@ pub(super) struct Upkeep {
 }
 
 impl Upkeep {
-    pub(super) fn new(shared: Arc<Shared>, noted: Timestamp) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
             shared,
-            retention: Retention::new(noted),
+            retention: Retention::default(),
             carriers: [LogKind::Parked, LogKind::Dead].map(Carrier::new),
         }
     }

@@ -53,7 +53,8 @@ fn files(path: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
         if path.is_dir() {
             found.extend(files(&path));
         } else {
-            found.insert(path.clone(), fs::read(&path).unwrap());
+            // One may be freed while we look.
+            found.extend(fs::read(&path).ok().map(|bytes| (path, bytes)));
         }
     }
     found
