@@ -6,8 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, DuplexStream, Lines};
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::support::RawClient;
@@ -15,10 +16,15 @@ use crate::support::RawClient;
 /// Longest that a start, a stop or a delivery of everything may take, on a busy machine.
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// More than a test makes a program say.
+const LOG_BYTES_MAX: usize = 256 << 20;
+
 /// A running relay.
 pub(crate) struct Program {
     child: Child,
-    log: Lines<BufReader<ChildStderr>>,
+    log: Lines<BufReader<DuplexStream>>,
+    /// Reads what it says while it runs: a program whose log nobody reads stands still.
+    _pump: JoinSet<()>,
     read: String,
     pub(crate) listen: SocketAddr,
     admin: SocketAddr,
@@ -90,7 +96,13 @@ impl Program {
 
     async fn run(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut stderr = child.stderr.take().unwrap();
+        let (mut into, log) = tokio::io::duplex(LOG_BYTES_MAX);
+        let mut pump = JoinSet::new();
+        pump.spawn(async move {
+            let _ended = tokio::io::copy(&mut stderr, &mut into).await;
+        });
+        let mut log = BufReader::new(log).lines();
         let mut read = String::new();
         let ready = loop {
             let line = timeout(WITHIN, log.next_line()).await.expect("starts in time").unwrap();
@@ -103,7 +115,7 @@ impl Program {
             }
         };
         let address = |key: &str| ready[key].as_str().unwrap().parse().unwrap();
-        Self { child, log, read, listen: address("listen"), admin: address("admin") }
+        Self { child, log, _pump: pump, read, listen: address("listen"), admin: address("admin") }
     }
 
     /// The number of the process.
