@@ -242,14 +242,17 @@ impl Flusher {
         if self.waiting.back() != Some(&positions) && self.settled != positions {
             self.waiting.push_back(positions);
         }
-        // An end that was told before a later record is durable once the keys have that record.
+        // An end that was told before a later record is durable once the keys have that record, or
+        // when nothing of theirs waits to be written.
+        let durable = self.keys.is_durable();
         let covered = self.keys.covered();
         let log = LogKind::Accepted.index();
-        while let Some(first) = self.waiting.front()
-            && (first[log] < covered || self.waiting.len() > WAITING_MAX)
-        {
-            if first[log] < covered {
+        while let Some(first) = self.waiting.front() {
+            let is_settled = first[log] < covered || (durable && first[log] <= covered);
+            if is_settled {
                 self.settled = *first;
+            } else if self.waiting.len() <= WAITING_MAX {
+                break;
             }
             self.waiting.pop_front();
         }
@@ -263,14 +266,19 @@ impl Flusher {
 
     /// Frees the segments of which everything is settled, and synced by now.
     fn free(&mut self) -> Result<(), StoreFault> {
-        let covered = self.keys.covered();
+        let (covered, ended) = (self.keys.covered(), self.settled[LogKind::Dead.index()]);
         for log in LogKind::ALL {
             let freed = {
                 let mut state = lock(&self.shared.state);
                 let segments = &mut state.track_mut(log).segments;
                 let is_free = |_: &SegmentId, segment: &mut Segment| {
                     let synced = !segment.bits.has_dirty() && !segment.note_dirty;
-                    let known = log != LogKind::Accepted || segment.next_seq() <= covered + 1;
+                    // What the keys were told of its records is on disk, or a crash would forget it.
+                    let known = match log {
+                        LogKind::Accepted => segment.next_seq() <= covered + 1,
+                        LogKind::Parked => true,
+                        LogKind::Dead => segment.next_seq() <= ended + 1,
+                    };
                     segment.is_done() && synced && known
                 };
                 segments.extract_if(.., is_free).map(|(_, segment)| segment).collect::<Vec<_>>()

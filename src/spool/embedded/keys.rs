@@ -149,6 +149,11 @@ impl Keys {
         self.noted
     }
 
+    /// Whether every key and end state that was told before this call is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        self.shared.is_durable()
+    }
+
     /// The position of the log up to which every key, and every end state told before, is on disk.
     /// After an open, what lies above must be fed again by [`Keys::put`] and [`Keys::end`].
     pub(super) fn covered(&self) -> u64 {

@@ -186,6 +186,7 @@ impl Index {
     /// Writes a delta as one batch, sorted, so that neighbours meet in the memtable.
     fn write(&mut self, delta: &Delta) -> fjall::Result<()> {
         let tables = self.tables()?;
+        self.shared.synced.store(false, Ordering::Release);
         self.write_to(&tables, delta)
     }
 
@@ -278,6 +279,7 @@ impl Index {
             self.dirty = false;
         }
         self.unsynced.clear();
+        shared.synced.store(true, Ordering::Release);
         if moved {
             tables.set_note(COVERED, self.written)?;
             tables.set_note(NOTED, self.calendar.noted().as_millis())?;

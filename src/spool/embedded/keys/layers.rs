@@ -105,6 +105,8 @@ pub(super) struct Shared {
     /// Tells callers that a delta was written, `covered` moved, or a fault came.
     progress: Condvar,
     pub(super) covered: AtomicU64,
+    /// Nothing was written since the last sync.
+    pub(super) synced: AtomicBool,
     /// The time that a caller told last; the threads have no clock.
     pub(super) now: AtomicU64,
     ending: AtomicBool,
@@ -134,6 +136,7 @@ impl Shared {
             work: Condvar::new(),
             progress: Condvar::new(),
             covered: AtomicU64::new(covered),
+            synced: AtomicBool::new(true),
             now: AtomicU64::new(now.as_millis()),
             ending: AtomicBool::new(false),
             tables: RwLock::new(Some(Arc::new(opened.tables))),
@@ -252,6 +255,15 @@ impl Shared {
     pub(super) fn written(&self) {
         self.lock().sealed = None;
         self.progress.notify_all();
+    }
+
+    /// Whether everything that was told before this call is on disk.
+    pub(super) fn is_durable(&self) -> bool {
+        let layers = self.lock();
+        let is_written = layers.active.is_empty() && layers.sealed.is_none();
+        drop(layers);
+        // After the layers: what is written between the two says no, never yes.
+        is_written && self.synced.load(Ordering::Acquire)
     }
 
     /// The tables are synced up to here.

@@ -398,3 +398,25 @@ async fn a_spare_that_is_a_segment_by_another_name_is_not_used() {
     assert_eq!(stage.stats().await.damaged_records, 0);
     assert!(!stage.path("log/90.spare").exists());
 }
+
+#[tokio::test]
+async fn a_key_is_free_over_a_kill_though_the_file_of_its_letter_is_gone() {
+    let mut stage = Stage::new();
+    let bury = Settlement::DeadLetter(refusal(Cause::Refused));
+    stage.store(vec![stage.keyed(7, &["a"])]).await;
+    for lease in stage.lease("a", 1).await {
+        let id = lease.id;
+        stage.settle(lease, bury.clone()).await;
+        assert_eq!(stage.spool().drop_dead(&[id]).await.unwrap(), 1);
+    }
+    // A letter to a destination that is new begins a file of dead/, so nothing keeps the first.
+    stage.store(vec![stage.event(b"other", &["c"])]).await;
+    for lease in stage.lease("c", 1).await {
+        stage.settle(lease, bury.clone()).await;
+    }
+    let shared = &stage.spool().shared;
+    assert!(shared.rounds.pass(&shared.bell, shared.fault.subscribe()).await);
+    stage.kill_and_reopen();
+    // Whoever sends the corrected order again is not told that it is known.
+    stage.store(vec![stage.keyed(7, &["a"])]).await;
+}
