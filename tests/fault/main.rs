@@ -6,8 +6,10 @@ mod support;
 
 mod identity;
 mod import;
+mod kills;
 mod program;
 mod reload;
+mod synced;
 mod tools;
 
 use std::collections::BTreeSet;
@@ -21,8 +23,6 @@ use tokio::task::JoinSet;
 use program::Program;
 use support::{FakeUpstream, ORDER, RawClient, post};
 
-/// Kills of the first test; `FAULT_ROUNDS=1000` for a release.
-const ROUNDS: usize = 5;
 /// Connections that post at once.
 const CALLERS: usize = 8;
 
@@ -72,28 +72,6 @@ async fn nothing_is_lost(program: &Program, upstream: &FakeUpstream, accepted: &
     let first = &lost[..lost.len().min(10)];
     let (count, all) = (lost.len(), accepted.len());
     assert!(lost.is_empty(), "{count} of {all} answered 202 were lost, the first {first:?}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_answered_202_survives_a_kill_at_any_moment() {
-    let rounds = std::env::var("FAULT_ROUNDS").ok().and_then(|rounds| rounds.parse().ok());
-    let mut random = fastrand::Rng::new();
-    println!("the moments of the kills come from seed {}", random.get_seed());
-    let upstream = FakeUpstream::start().await;
-    let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
-    let mut accepted = BTreeSet::new();
-    for _ in 0..rounds.unwrap_or(ROUNDS) {
-        let program = Program::start(dir.path(), upstream.addr()).await;
-        let load = Load::on(&program, &next).await;
-        tokio::time::sleep(Duration::from_millis(random.u64(20..600))).await;
-        program.kill();
-        accepted.append(&mut load.accepted().await);
-    }
-    assert!(accepted.len() > 100, "{} orders are no load", accepted.len());
-    let program = Program::start(dir.path(), upstream.addr()).await;
-    nothing_is_lost(&program, &upstream, &accepted).await;
-    let (code, _) = program.terminate().await;
-    assert_eq!(code, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,11 @@ pub(crate) struct Program {
 }
 
 fn command(data: &Path, upstream: SocketAddr, level: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+    let program = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+    command_of(program, data, upstream, level)
+}
+
+fn command_of(mut command: Command, data: &Path, upstream: SocketAddr, level: &str) -> Command {
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .args(["--upstream", &format!("http://{upstream}"), "--data-dir"])
@@ -53,6 +57,16 @@ impl Program {
         let mut command = command(data, upstream, "info");
         command.env("BEACON_RELAY_SPOOL__MAX_BYTES", "16 MiB");
         Self::run(command).await
+    }
+
+    /// The same, with its writes, syncs and answers noted in `record` by strace.
+    pub(crate) async fn start_traced(data: &Path, upstream: SocketAddr, record: &Path) -> Self {
+        let mut strace = Command::new("strace");
+        // The tracer stands aside, so that the child is the relay itself.
+        strace.args(["-D", "-f", "-y", "-s", "4096", "-e"]);
+        strace.arg("trace=pwrite64,fdatasync,fsync,write,writev,sendto,sendmsg,exit_group");
+        strace.arg("-o").arg(record).arg(env!("CARGO_BIN_EXE_beacon-relay"));
+        Self::run(command_of(strace, data, upstream, "info")).await
     }
 
     /// The same with everything in its log.

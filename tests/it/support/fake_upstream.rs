@@ -47,7 +47,11 @@ impl FakeUpstream {
     }
 
     async fn serve(sandbox: Sandbox) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::serve_at(sandbox, "127.0.0.1:0".parse().unwrap()).await
+    }
+
+    async fn serve_at(sandbox: Sandbox, addr: SocketAddr) -> Self {
+        let listener = TcpListener::bind(addr).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (served, told) = (sandbox.clone(), stop.clone());
@@ -92,10 +96,29 @@ impl FakeUpstream {
         events
     }
 
+    /// Stops it, to be started again at the same address.
+    pub(crate) async fn stopped(self) -> GoneUpstream {
+        let addr = self.addr;
+        GoneUpstream { sandbox: self.stop().await, addr }
+    }
+
     /// Stops it and waits until all its connections are closed.
     pub(crate) async fn stop(self) -> Sandbox {
         drop(self.stop);
         timeout(SOON, self.serving).await.expect("stops soon").unwrap().unwrap();
         self.sandbox
+    }
+}
+
+/// An upstream that went away.
+pub(crate) struct GoneUpstream {
+    sandbox: Sandbox,
+    addr: SocketAddr,
+}
+
+impl GoneUpstream {
+    /// Comes back, and knows what arrived before.
+    pub(crate) async fn again(self) -> FakeUpstream {
+        FakeUpstream::serve_at(self.sandbox, self.addr).await
     }
 }
