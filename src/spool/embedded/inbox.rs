@@ -58,11 +58,11 @@ pub(super) enum Command {
         really: Really,
         answer: oneshot::Sender<Result<Replayed, AppendError>>,
     },
-    /// Letters are dropped by the thread that puts them back in line, so that none is both.
     Find {
         key: DedupeKey,
         answer: oneshot::Sender<Result<Option<Found>, StoreFault>>,
     },
+    /// Letters are dropped by the thread that puts them back in line, so that none is both.
     Drop {
         letters: Vec<Prior>,
         answer: oneshot::Sender<Result<usize, StoreFault>>,
