@@ -51,6 +51,14 @@ impl MaxAge {
         self.0[kind.code() as usize]
     }
 
+    /// What of `kind` was accepted before is within a tenth of its age at `now`, or past it.
+    #[must_use]
+    pub fn nears(&self, kind: EventKind, now: Timestamp) -> Timestamp {
+        let nine_tenths = self.of(kind).mul_f64(0.9).as_millis();
+        let millis = u64::try_from(nine_tenths).unwrap_or(u64::MAX);
+        Timestamp::from_millis(now.as_millis().saturating_sub(millis))
+    }
+
     /// Whether an event of `kind` accepted at `accepted` is too old at `now`.
     #[must_use]
     pub fn has_passed(&self, kind: EventKind, accepted: Timestamp, now: Timestamp) -> bool {
@@ -91,6 +99,15 @@ mod tests {
         }
         let forever = Some(Duration::from_secs(u64::MAX));
         assert_eq!(BACKOFF.wait(1, forever, &mut random), BACKOFF.retry_after_max);
+    }
+
+    #[test]
+    fn an_event_nears_its_end_in_the_last_tenth_of_its_age() {
+        let ages = MaxAge::new([10, 1, 1, 1, 7].map(Duration::from_secs));
+        let now = Timestamp::from_millis(15_000);
+        assert_eq!(ages.nears(EventKind::Conversion, now), Timestamp::from_millis(6_000));
+        assert_eq!(ages.nears(EventKind::View, now), Timestamp::from_millis(14_100));
+        assert_eq!(ages.nears(EventKind::View, Timestamp::EPOCH), Timestamp::EPOCH);
     }
 
     #[test]

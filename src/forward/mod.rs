@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::event::{DestinationName, Event, SourceName};
+use crate::event::{DestinationName, Event, EventKind, SourceName};
 use crate::ledger::Ledger;
 use crate::metrics::{DestinationMetrics, Metrics};
 use crate::spool::{Lease, Spool, StoreFault, Want};
@@ -170,6 +170,16 @@ impl Forwarder {
             rate: self.pace.rate(),
             drained_per_second: lock(&self.drain).rate(now),
         }
+    }
+
+    /// How many deliveries are within a tenth of their maximum age.
+    ///
+    /// # Errors
+    /// [`StoreFault`] when the spool cannot be asked.
+    pub async fn expiring(&self) -> Result<u64, StoreFault> {
+        let now = self.clock.believed();
+        let before = EventKind::ALL.map(|kind| self.settings.max_age.nears(kind, now));
+        self.spool.aging(&self.settings.name, before).await
     }
 
     /// Sends nothing before `until`, or before [`Forwarder::resume`]. What is under way goes on.

@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::forward::{Forwarder, Standing, pause};
 use crate::ledger::{ItemSums, LeaseEnd, LeaseSums, Ledger, Outcome};
 use crate::metrics::Metrics;
-use crate::spool::{DestinationStats, Spool, SpoolStats};
+use crate::spool::{DestinationStats, Spool, SpoolStats, StoreFault};
 
 /// The relay as it stands.
 pub struct Status {
@@ -57,10 +57,7 @@ impl Status {
     }
 
     async fn stats(&self) -> Result<SpoolStats, Problem> {
-        self.spool.stats().await.map_err(|fault| {
-            tracing::error!(%fault, "the spool cannot be asked");
-            Problem::new(Code::StoreUnavailable, "the spool cannot be asked: see the log")
-        })
+        self.spool.stats().await.map_err(|fault| cannot_ask(&fault))
     }
 
     /// Brings the gauges and the sums that are kept elsewhere up to date.
@@ -96,6 +93,7 @@ impl Status {
             set("redirecting", &[name], truth(standing.redirecting));
             set("paused", &[name], truth(standing.paused.is_some()));
             set("concurrency_limit", &[name], float(standing.concurrency as u64));
+            set("expiring", &[name], float(self.expiring(forwarder).await?));
         }
         #[expect(clippy::cast_precision_loss, reason = "a difference is 0 or a bug")]
         for (sum, difference) in self.differences(&stats) {
@@ -110,6 +108,10 @@ impl Status {
         self.metrics.set_total("dedupe_keys_dropped_total", &[], stats.keys.dropped);
         self.metrics.set_total("damaged_records_total", &[], stats.damaged_records);
         Ok(())
+    }
+
+    async fn expiring(&self, forwarder: &Forwarder) -> Result<u64, Problem> {
+        forwarder.expiring().await.map_err(|fault| cannot_ask(&fault))
     }
 
     /// What each sum lacks.
@@ -137,7 +139,11 @@ impl Status {
             entry["name"] = json!(name.as_str());
             entry
         });
-        let destinations = self.forwarders.iter().map(|forwarder| {
+        let mut expiring = Vec::with_capacity(self.forwarders.len());
+        for forwarder in &self.forwarders {
+            expiring.push(self.expiring(forwarder).await?);
+        }
+        let destinations = self.forwarders.iter().zip(expiring).map(|(forwarder, expiring)| {
             let name = forwarder.name();
             let known = stats.destinations.iter().find(|one| one.name == *name);
             let leases = self.ledger.lease_sums().find(|(own, _)| *own == name);
@@ -153,6 +159,7 @@ impl Status {
                 "in_flight": known.map_or(0, |one| one.in_flight),
                 "dead": known.map_or(0, |one| one.dead),
                 "oldest_age_seconds": known.map_or(0.0, |one| self.oldest_seconds(one)),
+                "expiring": expiring,
                 "breaker": if standing.gate.broken { "open" } else { "closed" },
                 "refusing": standing.gate.refusing,
                 "redirecting": standing.redirecting,
@@ -198,6 +205,11 @@ fn items(sums: &ItemSums) -> Value {
         entry[outcome.as_str()] = json!(sums.booked[outcome as usize]);
     }
     entry
+}
+
+fn cannot_ask(fault: &StoreFault) -> Problem {
+    tracing::error!(%fault, "the spool cannot be asked");
+    Problem::new(Code::StoreUnavailable, "the spool cannot be asked: see the log")
 }
 
 /// Nothing, or until when.

@@ -149,6 +149,12 @@ pub const ALL: &[Described] = &[
         &["destination"],
         "1 for a minute after a destination answered with a redirect.",
     ),
+    metric(
+        "expiring",
+        Form::Gauge,
+        &["destination"],
+        "Deliveries within a tenth of their maximum age: soon they are dead letters.",
+    ),
     metric("paused", Form::Gauge, &["destination"], "1 while an operator paused a destination."),
     metric(
         "concurrency_limit",

@@ -22,8 +22,8 @@ use super::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
     Replayed, SettleError, Settlement, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
 };
-use crate::clock::Clock;
-use crate::event::{DedupeKey, DestinationName};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{DedupeKey, DestinationName, EventKind};
 
 /// Longest nap of a waiting lease while something waits for a time to come. The handed-in clock
 /// may be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
@@ -184,6 +184,14 @@ impl Spool for Memory {
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
         Box::pin(self.lease_within(to, want, wait))
+    }
+
+    fn aging<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        before: [Timestamp; EventKind::ALL.len()],
+    ) -> SpoolFuture<'a, u64> {
+        Box::pin(async move { Ok(self.shelf("counting")?.aging(to, &before)) })
     }
 
     fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()> {

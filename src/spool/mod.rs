@@ -21,7 +21,7 @@ pub use self::known::{EndState, Found, KeyStats, Receipt};
 pub use self::letters::{DeadFilter, DeadLetter, DeadPage, DeadQuery, Replayed};
 pub use self::shelf::Shelf;
 use crate::clock::Timestamp;
-use crate::event::{Dedupe, DedupeKey, DestinationName, Event, EventId, Fingerprint};
+use crate::event::{Dedupe, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint};
 
 /// What every call of a spool returns: one boxed future, so that handlers need no type parameter.
 pub type SpoolFuture<'a, T, E = StoreFault> =
@@ -50,6 +50,14 @@ pub trait Spool: Send + Sync + 'static {
         want: Want,
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>>;
+
+    /// How many deliveries owed to `to` were accepted before then, by kind in the order of
+    /// [`EventKind::ALL`]. It looks a bounded way into what waits: of very many, so many at least.
+    fn aging<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        before: [Timestamp; EventKind::ALL.len()],
+    ) -> SpoolFuture<'a, u64>;
 
     /// Ends every wait of [`Settlement::Later`] that `to` has: what waits so may be leased from now
     /// on, after what is due. It is not counted as due before somebody takes it.

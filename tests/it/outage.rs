@@ -208,6 +208,35 @@ async fn a_pause_holds_everything_and_ends_by_itself() {
     relay.finish().await;
 }
 
+#[tokio::test]
+async fn what_nears_its_age_is_told_before_it_is_given_up() {
+    let upstream = FakeUpstream::start().await;
+    let config = QUICK.replace("retry =", "max_age = { click = \"2 s\" }\nretry =");
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    let forwarder = relay.forwarder("events-api");
+    forwarder.pause(pause::FOR_EVER);
+    // The order keeps its 14 days.
+    assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
+    let posted = Instant::now();
+    click(&relay, 1).await;
+    relay.until(|status| status["destinations"][0]["expiring"] == 1).await;
+    let after = posted.elapsed();
+    assert!(after >= Duration::from_millis(1_790), "told after {after:?}");
+    let metrics = relay.metrics().await;
+    let line = r#"beacon_relay_expiring{destination="events-api"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    tokio::time::sleep(Duration::from_millis(2_010).saturating_sub(posted.elapsed())).await;
+    forwarder.resume();
+    relay.settled().await;
+    let own = &relay.status().await["destinations"][0];
+    assert_eq!((&own["expiring"], &own["dead"]), (&0.into(), &1.into()), "{own:#}");
+    let metrics = relay.metrics().await;
+    let line = r#"beacon_relay_deliveries_total{destination="events-api",outcome="expired"} 1"#;
+    assert!(metrics.contains(line), "{metrics}");
+    assert_eq!(upstream.sandbox.stats().accepted, 1);
+    relay.finish().await;
+}
+
 /// An upstream that takes so many requests a second and answers 429 to the rest.
 #[derive(Debug)]
 struct Throttling {

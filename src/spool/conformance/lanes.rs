@@ -126,3 +126,38 @@ pub(crate) async fn what_a_stop_left_is_backlog<S: Store>() {
     stage.deliver(stage.take_all("a").await).await;
     stage.finish().await;
 }
+
+pub(crate) async fn what_nears_its_end_is_counted_wherever_it_waits<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    stage.store_many(200, Lane::Live).await;
+    stage.clock.advance(FRESH_FOR);
+    let then = stage.clock.now();
+    stage.store_many(30, Lane::Backlog).await;
+    stage.store_many(100, Lane::Live).await;
+    // Some are delivered, some held, some wait for another attempt.
+    let mut leases = stage.take("a", 40).await;
+    stage.deliver(leases.drain(..10)).await;
+    for lease in leases.drain(..10) {
+        stage.settle(lease, Settlement::RetryAt(then.after(HOUR))).await;
+    }
+    let spooled = spooled(&stage.stats().await);
+    let next = then.after(Duration::from_millis(1));
+    let kinds = EventKind::ALL.len();
+    let count = async |stage: &Stage<S>, before: [Timestamp; 5]| {
+        stage.spool().aging(&to("a"), before).await.unwrap()
+    };
+    assert_eq!(kinds, 5);
+    assert_eq!(count(&stage, [Timestamp::EPOCH; 5]).await, 0);
+    assert_eq!(count(&stage, [next; 5]).await, spooled);
+    // Only conversions are there.
+    let mut others = [next; 5];
+    others[usize::from(EventKind::Conversion.code())] = Timestamp::EPOCH;
+    assert_eq!(count(&stage, others).await, 0);
+    let old = count(&stage, [then; 5]).await;
+    assert!((160..=200).contains(&old), "{old} of the 200 first are owed");
+    drop(leases);
+    stage.close_and_reopen().await;
+    assert_eq!(count(&stage, [then; 5]).await, old);
+    assert_eq!(count(&stage, [next; 5]).await, spooled);
+    stage.finish().await;
+}

@@ -388,6 +388,7 @@ fn park(
         place: state.only_place(LogKind::Parked, written),
         attempts: record.attempts,
         accepted_at: record.event.accepted_at,
+        kind: record.event.kind,
         on_disk: true,
         sooner: record.sooner,
         sent_at: record.sent_at,
@@ -406,7 +407,8 @@ fn bury(state: &mut State, token: u64, line: usize, written: &Written) {
     if let Some((delivery, _)) = state.release(token) {
         state.set(delivery.place.as_prior());
         state.came_to_an_end(&delivery);
-        state.lines[line].forget_age(delivery.record.event.accepted_at);
+        let event = &delivery.record.event;
+        state.lines[line].forget_age(event.accepted_at, event.kind);
         state.lines[line].dead += 1;
         state.flow.dead += 1;
     }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use super::aging::Before;
 use super::crypt::Seal;
 use super::damage::Damage;
 use super::files::LogFile;
@@ -142,7 +143,7 @@ fn due_points(state: &mut State, line: usize, max: usize, now: Timestamp) -> Opt
 
 fn forget_due(state: &mut State, line: usize, key: (Timestamp, DeliveryId)) {
     if let Some(waiting) = state.lines[line].due.remove(&key) {
-        state.lines[line].forget_age(waiting.accepted_at);
+        state.lines[line].forget_age(waiting.accepted_at, waiting.kind);
         state.flow.removed += 1;
     }
 }
@@ -165,7 +166,7 @@ fn next_piece(state: &mut State, line: usize, reader: Reader) -> Option<Piece> {
 }
 
 /// The records from `cursor` on, before sequence `end`.
-fn piece_from(
+pub(super) fn piece_from(
     state: &State,
     line: usize,
     reader: Reader,
@@ -255,6 +256,37 @@ fn with_origin(
     Some((Arc::new(record), origin))
 }
 
+/// How many records of a piece are its reader's and were accepted before then, and where the
+/// looking goes on; nowhere when a later one was met.
+pub(super) fn count_before(
+    piece: &Piece,
+    before: &Before,
+) -> Result<(u64, Option<Cursor>), StoreFault> {
+    let latest = before.iter().max().copied().unwrap_or(Timestamp::EPOCH);
+    let (mut count, mut at) = (0, piece.cursor);
+    let stop = at.offset + PIECE;
+    let mut scan = Scan::new(&piece.file, piece.seed, at.offset, piece.end);
+    for settled in &piece.settled {
+        if at.offset >= stop || at.offset >= piece.end {
+            break;
+        }
+        let Step::Record(view, _) = scan.step()? else { return Ok((count, None)) };
+        let accepted_at = view.accepted_at();
+        let ours = !settled
+            && view.owed() >> piece.slot & 1 == 1
+            && view.lane().is_some_and(|lane| piece.reader.takes(piece.boundary, at.seq, lane));
+        if ours && accepted_at >= latest {
+            return Ok((count, None));
+        }
+        let kind = view.kind();
+        count += u64::from(
+            ours && kind.is_some_and(|kind| accepted_at < before[usize::from(kind.code())]),
+        );
+        at = Cursor { offset: scan.at, seq: at.seq + 1, ..at };
+    }
+    Ok((count, Some(at)))
+}
+
 fn read_piece(piece: &Piece, sources: &mut Sources) -> Result<Got, StoreFault> {
     let mut got = Got::default();
     let mut at = piece.cursor;
@@ -325,7 +357,7 @@ pub(super) fn take_in(state: &mut State, line: usize, got: Got) {
             let attempts = record.attempts;
             let (sooner, sent_at) = (record.sooner, record.sent_at);
             let id = DeliveryId::begun_by(place.seq, place.slot);
-            state.lines[line].note_age(record.event.accepted_at);
+            state.lines[line].note_age(record.event.accepted_at, record.event.kind);
             state.lines[line].stage(Delivery {
                 id,
                 place,

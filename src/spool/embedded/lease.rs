@@ -10,10 +10,11 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Notify};
 
 use super::Place;
+use super::aging::Before;
 use super::record::{Origin, Record, Sources};
 use super::unread::{Reader, Unread};
 use crate::clock::Timestamp;
-use crate::event::DestinationName;
+use crate::event::{DestinationName, EventKind};
 use crate::spool::{DeliveryId, DestinationStats, FRESH_FOR, FRESH_MAX, Lane, Later};
 
 /// Leases that one destination may hold. Far more than any sensible concurrency.
@@ -55,6 +56,7 @@ pub(super) struct Waiting {
     pub(super) place: Place,
     pub(super) attempts: u32,
     pub(super) accepted_at: Timestamp,
+    pub(super) kind: EventKind,
     /// Its record says the same, so that a reopen changes nothing.
     pub(super) on_disk: bool,
     pub(super) sooner: bool,
@@ -70,6 +72,7 @@ impl Waiting {
             place: delivery.place,
             attempts: delivery.attempts,
             accepted_at: delivery.record.event.accepted_at,
+            kind: delivery.record.event.kind,
             on_disk: false,
             sooner: delivery.sooner,
             sent_at: delivery.sent_at,
@@ -102,8 +105,8 @@ pub(super) struct Line {
     pub(super) due: BTreeMap<(Timestamp, DeliveryId), Waiting>,
     expiries: BTreeSet<(Timestamp, u64)>,
     pub(super) held: usize,
-    /// When what is in memory was accepted, with how many there are of each moment.
-    ages: BTreeMap<Timestamp, u32>,
+    /// When what is in memory was accepted and what it is, with how many there are of each.
+    ages: BTreeMap<(Timestamp, EventKind), u32>,
     pub(super) dead: u64,
     /// Letters dropped since the store was opened.
     pub(super) dropped: u64,
@@ -251,17 +254,25 @@ impl Line {
         Some(token)
     }
 
-    pub(super) fn note_age(&mut self, accepted_at: Timestamp) {
-        *self.ages.entry(accepted_at).or_default() += 1;
+    pub(super) fn note_age(&mut self, accepted_at: Timestamp, kind: EventKind) {
+        *self.ages.entry((accepted_at, kind)).or_default() += 1;
     }
 
-    pub(super) fn forget_age(&mut self, accepted_at: Timestamp) {
-        if let Some(count) = self.ages.get_mut(&accepted_at) {
+    pub(super) fn forget_age(&mut self, accepted_at: Timestamp, kind: EventKind) {
+        if let Some(count) = self.ages.get_mut(&(accepted_at, kind)) {
             *count -= 1;
             if *count == 0 {
-                self.ages.remove(&accepted_at);
+                self.ages.remove(&(accepted_at, kind));
             }
         }
+    }
+
+    /// What of it in memory was accepted before then, by kind.
+    pub(super) fn aging(&self, before: &Before) -> u64 {
+        let latest = before.iter().max().copied().unwrap_or(Timestamp::EPOCH);
+        let old = self.ages.iter().take_while(|((at, _), _)| *at < latest);
+        let old = old.filter(|((at, kind), _)| *at < before[usize::from(kind.code())]);
+        old.map(|(_, count)| u64::from(*count)).sum()
     }
 
     /// When something becomes takeable by the clock alone, a retry only where `others` may be
@@ -290,7 +301,7 @@ impl Line {
             in_flight: self.held as u64,
             dead: self.dead,
             dropped: self.dropped,
-            oldest: self.ages.first_key_value().map(|(at, _)| *at),
+            oldest: self.ages.first_key_value().map(|((at, _), _)| *at),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! read for themselves ([`fetch`]).
 
 mod acks;
+mod aging;
 mod answers;
 mod calendar;
 mod carry;
@@ -69,8 +70,8 @@ use super::{
     Refusal, Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault,
     Want,
 };
-use crate::clock::Clock;
-use crate::event::{DedupeKey, DestinationName};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{DedupeKey, DestinationName, EventKind};
 
 /// One of the three logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -372,6 +373,14 @@ impl Spool for Embedded {
         wait: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
         Box::pin(settle::lease(&self.shared, to, want, wait))
+    }
+
+    fn aging<'a>(
+        &'a self,
+        to: &'a DestinationName,
+        before: [Timestamp; EventKind::ALL.len()],
+    ) -> SpoolFuture<'a, u64> {
+        Box::pin(aging::count(&self.shared, to, before))
     }
 
     fn hasten<'a>(&'a self, to: &'a DestinationName) -> SpoolFuture<'a, ()> {

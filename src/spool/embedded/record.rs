@@ -390,6 +390,11 @@ impl<'a> View<'a> {
         Timestamp::from_millis(self.u64(56))
     }
 
+    /// Nothing when a later program wrote it.
+    pub(super) fn kind(&self) -> Option<EventKind> {
+        EventKind::from_code(self.0[83])
+    }
+
     pub(super) fn accepted_at(&self) -> Timestamp {
         Timestamp::from_millis(self.u64(48))
     }
@@ -486,7 +491,7 @@ impl<'a> View<'a> {
         let event = Event {
             id: self.event_id(),
             source: sources.get(source),
-            kind: EventKind::from_code(self.0[83])?,
+            kind: self.kind()?,
             target,
             accepted_at: self.accepted_at(),
             // It was scrubbed before it was written: `append` takes nothing else.

@@ -27,6 +27,7 @@ use super::unread::Cursor;
 use super::walk::{self, Expected, Extent, Gap, Readable};
 use super::{LogKind, Place};
 use crate::clock::Clock;
+use crate::event::EventKind;
 use crate::spool::{DeliveryId, StoreFault};
 
 /// What recovery works with.
@@ -263,6 +264,8 @@ fn find_parked(with: Recovery<'_>, state: &mut State) -> Result<(), StoreFault> 
                 place,
                 attempts: view.attempts(),
                 accepted_at: view.accepted_at(),
+                // One of a later program's kinds is given up by its reader; any will do till then.
+                kind: view.kind().unwrap_or(EventKind::Notification),
                 on_disk: true,
                 sooner: view.sooner(),
                 sent_at: view.sent_at(),
@@ -281,7 +284,7 @@ fn find_parked(with: Recovery<'_>, state: &mut State) -> Result<(), StoreFault> 
         if let Some(origin) = origin {
             state.is_away(origin);
         }
-        state.lines[line].note_age(waiting.accepted_at);
+        state.lines[line].note_age(waiting.accepted_at, waiting.kind);
         state.lines[line].wait(due, key.1, waiting);
         state.flow.recovered += 1;
     }

@@ -208,7 +208,8 @@ impl State {
         let Some((delivery, line)) = self.release(token) else { return };
         self.set(delivery.place.as_prior());
         self.came_to_an_end(&delivery);
-        self.lines[line].forget_age(delivery.record.event.accepted_at);
+        let event = &delivery.record.event;
+        self.lines[line].forget_age(event.accepted_at, event.kind);
         self.flow.delivered += 1;
     }
 

@@ -189,6 +189,16 @@ impl Unread {
         }
     }
 
+    /// Every piece of the log that some reader has before it: where it begins, and before which
+    /// sequence it ends.
+    pub(super) fn pieces(&self) -> Vec<(Reader, Cursor, u64)> {
+        let straight = [Reader::Live, Reader::Backlog].into_iter();
+        let straight =
+            straight.filter_map(|one| self.next(one).map(|(from, end)| (one, from, end)));
+        let stale = self.stale.iter().map(|one| (Reader::Stale, one.cursor, one.end));
+        straight.chain(stale).collect()
+    }
+
     /// A reader has read up to `next` and found so many.
     pub(super) fn went(&mut self, reader: Reader, next: Cursor, found: u64) {
         match reader {

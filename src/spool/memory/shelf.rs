@@ -284,6 +284,17 @@ impl Shelf {
         self.lines.get(to)?.next_due(want.others > 0)
     }
 
+    /// Deliveries that were accepted before then, by kind.
+    pub(super) fn aging(&self, to: &DestinationName, before: &[Timestamp]) -> u64 {
+        let owed = self.deliveries.values().filter(|one| match one.state {
+            State::Waiting | State::Held { .. } => one.to == *to,
+            State::Delivered => false,
+        });
+        let old =
+            |one: &&Delivery| one.event.accepted_at < before[usize::from(one.event.kind.code())];
+        owed.filter(old).count() as u64
+    }
+
     /// Makes due what waits without having been told to.
     pub(super) fn hasten(&mut self, to: &DestinationName, now: Timestamp) {
         let Some(line) = self.lines.get_mut(to) else { return };

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use beacon_relay::event::{DedupeKey, DestinationName};
+use beacon_relay::clock::Timestamp;
+use beacon_relay::event::{DedupeKey, DestinationName, EventKind};
 use beacon_relay::spool::{
     AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
     Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
@@ -27,6 +28,14 @@ impl Spool for BrokenSpool {
         _: Want,
         _: Duration,
     ) -> SpoolFuture<'a, Vec<Lease>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn aging<'a>(
+        &'a self,
+        _: &'a DestinationName,
+        _: [Timestamp; EventKind::ALL.len()],
+    ) -> SpoolFuture<'a, u64> {
         Box::pin(async { Err(fault()) })
     }
 
