@@ -64,7 +64,7 @@ impl Forwarder {
         if let Err(wait) = gate.enter(slot.started()) {
             return self.put_aside(wait);
         }
-        if lease.sent_at.is_some() {
+        if lease.sent_at.is_some() || lease.interrupted {
             self.own_metrics.possible_duplicates.increment(1);
         }
         let (started, sent_at) = (Instant::now(), self.clock.now());

@@ -231,6 +231,8 @@ pub struct Lease {
     pub lane: Lane,
     /// When the hold ends by itself.
     pub until: Timestamp,
+    /// It was in somebody's hands when the process before this one was killed: it may have arrived.
+    pub interrupted: bool,
     /// The delivery whose dead letter this one replays.
     pub replay_of: Option<DeliveryId>,
     /// Proof of the hold, of meaning to the store alone.

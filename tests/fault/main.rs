@@ -92,6 +92,54 @@ async fn what_came_in_an_outage_survives_a_kill_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_at_a_kill_is_sent_again_and_counted() {
+    let mut upstream = FakeUpstream::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    let mut client = RawClient::connect(program.listen).await;
+    let mut order = async |n: usize| {
+        let order = ORDER.replace(r#""123""#, &format!("\"{n}\""));
+        let answer = client.exchange(&post("/v1/beacon/conversion", "", order)).await;
+        assert_eq!(answer.status, 202);
+    };
+    order(0).await;
+    upstream.next_event().await;
+    // Long enough that what was delivered is written down.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // It arrives, and no answer comes.
+    upstream.misbehave(r#"{"reset":"after"}"#);
+    for n in 1..=3 {
+        order(n).await;
+        upstream.next_event().await;
+    }
+    upstream.misbehave(r#"{"delay":"1 m"}"#);
+    for n in 4..=9 {
+        order(n).await;
+    }
+    let in_flight = r#"beacon_relay_in_flight{destination="events-api"} "#;
+    while !program.admin("/metrics").await.lines().any(|line| {
+        line.strip_prefix(in_flight).is_some_and(|count| count.parse::<f64>().unwrap() >= 6.0)
+    }) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    program.killed().await;
+    upstream.misbehave("{}");
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    program.settled().await;
+    let metrics = program.admin("/metrics").await;
+    // The three that were reset as well, for nothing of them was known but in memory.
+    let line = r#"beacon_relay_possible_duplicates_total{destination="events-api"} 9"#;
+    assert!(metrics.contains(line), "{metrics}");
+    let (code, log) = program.terminate().await;
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("under way when the relay was killed"), "{log}");
+    // A stop leaves nothing of the kind.
+    let program = Program::start(dir.path(), upstream.addr()).await;
+    let (_, log) = program.terminate().await;
+    assert!(!log.contains("under way"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sigterm_under_load_exits_0_and_loses_nothing() {
     let upstream = FakeUpstream::start().await;
     let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));

@@ -87,7 +87,7 @@ struct Write {
 
 /// The thread's own.
 pub(super) struct Flusher {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     keys: Arc<Keys>,
     noted: Noted,
     /// Files written since the last sync.
@@ -220,6 +220,10 @@ impl Flusher {
     /// Writes and syncs every block, notes how far that goes, and frees what is done.
     pub(super) fn sync(&mut self) -> Result<(), StoreFault> {
         let round = self.shared.rounds.begin();
+        if !self.told {
+            // Whatever was settled before the turn before this one is written.
+            self.shared.handed.turn_over();
+        }
         // Taken before the blocks: a bit that is set later is not part of what is noted.
         let positions = positions(&lock(&self.shared.state));
         self.write()?;

@@ -20,6 +20,7 @@ mod files;
 mod flush;
 mod format;
 mod further;
+mod handed;
 mod inbox;
 mod keys;
 mod lease;
@@ -57,6 +58,7 @@ pub use self::crypt::{KeyMissing, Keyring, KeyringFault, check_keys};
 use self::dead::index::Indexes;
 use self::files::{Disk, Real};
 use self::flush::Rounds;
+use self::handed::Handed;
 use self::inbox::{Bell, Command, Inbox, Really};
 use self::keys::Gauge;
 use self::pool::Pool;
@@ -118,6 +120,10 @@ impl DeliveryId {
     const fn seq(self) -> u64 {
         self.0 >> 5
     }
+
+    const fn slot(self) -> u8 {
+        (self.0 & 31) as u8
+    }
 }
 
 /// Where a delivery's record lies.
@@ -160,6 +166,8 @@ struct Shared {
     bell: Bell,
     /// Wakes the thread that keeps the store in its bounds.
     tend: Bell,
+    /// Which deliveries are in somebody's hands.
+    handed: Handed,
     /// The syncs of acknowledgements, so that one can be waited for.
     rounds: Rounds,
     fault: watch::Sender<Option<StoreFault>>,

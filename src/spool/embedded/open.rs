@@ -13,6 +13,7 @@ use super::crypt;
 use super::damage::QUARANTINE;
 use super::files::{Disk, WriteError};
 use super::flush::{Flusher, Rounds};
+use super::handed::Handed;
 use super::inbox::{Bell, COMMIT_BYTES_MAX, Inbox, Next};
 use super::keys::Keys;
 use super::noted::Noted;
@@ -84,6 +85,7 @@ pub(super) fn open(
     };
     let mut state = recover::recover(with)?;
     state.due_max = settings.due_max;
+    let handed = Handed::open(&disk, |found| state.keep_owed(found));
     let shelves::Opened { shelves, damaged } = Shelves::open(&disk).map_err(no_room)?;
     state.damaged += damaged + damaged_keys;
     let (pool, keys) = (Arc::new(pool), Arc::new(keys));
@@ -98,6 +100,7 @@ pub(super) fn open(
         #[cfg(test)]
         keys_full_disk: keys.full_disk(),
         state: Mutex::new(state),
+        handed,
         bell: Bell::default(),
         tend: Bell::default(),
         rounds: Rounds::default(),
@@ -243,6 +246,7 @@ fn work(
 /// Writes the last acknowledgements and keys.
 fn finish(mut flusher: Flusher, keys: Arc<Keys>) -> Result<(), StoreFault> {
     flusher.sync()?;
+    flusher.shared.handed.close();
     let noted = flusher.into_noted();
     // Both threads gave up theirs.
     if let Some(keys) = Arc::into_inner(keys) {

@@ -53,8 +53,10 @@ pub(super) async fn lease(
                 return Ok(Vec::new());
             }
             state.expire(line, now);
-            let leases = state.take(line, want, now.after(shared.settings.lease_for));
+            let mut leases = state.take(line, want, now.after(shared.settings.lease_for));
             if !leases.is_empty() {
+                drop(state);
+                shared.handed.enter(&mut leases);
                 return Ok(leases);
             }
             state.lines[line].next_moment(want.others > 0).map(|due| due.since(now))
@@ -138,10 +140,40 @@ pub(super) async fn settle(
     settlement: Settlement,
 ) -> Result<(), SettleError> {
     shared.check()?;
+    let (id, after) = (lease.id, After::of(&lease, &settlement));
     let waits = begin(shared, &lease, settlement)?;
-    match waits {
-        None => Ok(()),
-        Some(answered) => answered.await.unwrap_or_else(|_gone| Err(shared.gone().into())),
+    if let Some(answered) = waits {
+        answered.await.unwrap_or_else(|_gone| Err(shared.gone().into()))?;
+    }
+    match after {
+        After::Over => shared.handed.settled(id),
+        After::Back => shared.handed.strike(id),
+        After::Unsure => {}
+    }
+    Ok(())
+}
+
+/// What is known of a delivery once its lease has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum After {
+    /// It is at an end.
+    Over,
+    /// It has not arrived.
+    Back,
+    /// It may have arrived, now or before.
+    Unsure,
+}
+
+impl After {
+    fn of(lease: &Lease, settlement: &Settlement) -> Self {
+        match settlement {
+            Settlement::Delivered | Settlement::DeadLetter(_) => Self::Over,
+            Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {
+                let sent = settlement.wait().and_then(|(later, _)| later.sent_at);
+                let unsure = sent.or(lease.sent_at).is_some() || lease.interrupted;
+                if unsure { Self::Unsure } else { Self::Back }
+            }
+        }
     }
 }
 

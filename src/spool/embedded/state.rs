@@ -1,7 +1,7 @@
 //! What is known of an open store: segments, lines, leases, sums. One lock around it all, held for
 //! moments; nothing here touches a file.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::damage::Damage;
@@ -157,6 +157,7 @@ impl State {
                 sent_at: delivery.sent_at,
                 lane: delivery.lane,
                 until,
+                interrupted: false,
                 replay_of: delivery.record.replay_of,
                 token,
             });
@@ -225,6 +226,14 @@ impl State {
     pub(super) fn retry(&mut self, token: u64, due: Timestamp) {
         let Some((delivery, line)) = self.release(token) else { return };
         self.lines[line].wait(due, delivery.id, Waiting::again(&delivery));
+    }
+
+    /// Keeps those deliveries that are to be made still, just after a recovery.
+    pub(super) fn keep_owed(&self, ids: &mut HashSet<DeliveryId>) {
+        let waiting = self.lines.iter().flat_map(|line| line.due.keys().map(|(_, id)| *id));
+        let waiting: HashSet<DeliveryId> = waiting.collect();
+        let log = self.track(LogKind::Accepted);
+        ids.retain(|id| !log.is_set(id.seq(), id.slot()) || waiting.contains(id));
     }
 
     /// A delivery lies in `retry/` from now on.

@@ -272,6 +272,7 @@ impl Shelf {
                 sent_at: delivery.sent_at,
                 lane: delivery.lane,
                 until,
+                interrupted: false,
                 replay_of: delivery.replay_of,
                 token: self.sequence,
             });

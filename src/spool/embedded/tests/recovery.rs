@@ -96,6 +96,49 @@ async fn a_copy_taken_while_it_runs_opens_with_every_answered_event() {
 }
 
 #[tokio::test]
+async fn what_a_kill_interrupted_is_known_and_nothing_else_is_taken_for_it() {
+    let mut stage = Stage::new();
+    let ids = stage.store((0..6).map(|key| stage.keyed(key, &["a"])).collect()).await;
+    let now = stage.clock.now();
+    let sooner = |due| Later { due, attempted: true, sent_at: Some(now) };
+    let mut leases = stage.lease_all("a").await;
+    assert!(leases.values().all(|lease| !lease.interrupted));
+    let mut settle = Vec::from([
+        (1, Settlement::PutBack),
+        (2, Settlement::RetryAt(now.after(Duration::from_secs(2)))),
+        (3, Settlement::Later(sooner(now.after(Duration::from_secs(2))))),
+        (4, Settlement::RetryAt(now.after(HOUR))),
+        (5, Settlement::Delivered),
+    ]);
+    for (n, settlement) in settle.drain(..) {
+        stage.settle(leases.remove(&ids[n]).unwrap(), settlement).await;
+    }
+    // Nobody takes anything before the second kill, so that it changes nothing.
+    let told = said(|| stage.kill_and_reopen());
+    assert!(told.contains("WARN") && told.contains("under way when the relay"), "{told}");
+    stage.kill_and_reopen();
+    for round in 0..2 {
+        stage.clock.advance(2 * HOUR);
+        let leases = stage.lease_all("a").await;
+        let interrupted =
+            |n: usize| leases.get(&ids[n]).map(|lease: &crate::spool::Lease| lease.interrupted);
+        let found: Vec<_> = (0..5).map(interrupted).collect();
+        let expected = [true, false, false, true, false].map(Some);
+        assert_eq!(found, expected, "round {round}");
+        // Its acknowledgement was written before the kill, or not.
+        assert_ne!(interrupted(5), Some(false));
+        for (_, lease) in leases {
+            stage.settle(lease, Settlement::PutBack).await;
+        }
+        // An orderly stop interrupts nothing, and does not make up for what a kill did.
+        stage.close_and_reopen().await;
+    }
+    stage.deliver(stage.lease_all("a").await.into_values()).await;
+    stage.close_and_reopen().await;
+    stage.close().await;
+}
+
+#[tokio::test]
 async fn a_close_forgets_neither_when_a_near_retry_is_due_nor_its_attempts() {
     let mut stage = Stage::new();
     stage.store((0..300).map(|key| stage.keyed(key, &["a"])).collect()).await;
