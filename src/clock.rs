@@ -37,6 +37,12 @@ impl Timestamp {
         let millis = wait.as_nanos().div_ceil(1_000_000);
         Self(self.0.saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)))
     }
+
+    /// The moment that a clock reads when so much has passed: to the millisecond below.
+    fn after_whole(self, passed: Duration) -> Self {
+        let millis = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(millis))
+    }
 }
 
 impl fmt::Debug for Timestamp {
@@ -116,6 +122,11 @@ impl Calendar {
 enum Hand {
     System(Steady),
     Held(Arc<Held>),
+    /// What it said at a moment of the runtime's timers.
+    Following {
+        at: Timestamp,
+        since: tokio::time::Instant,
+    },
 }
 
 /// When the machine's clock was first asked, by both of its clocks.
@@ -147,6 +158,22 @@ impl Clock {
         Self::with(Hand::Held(Arc::new(Held { wall, steady })), at)
     }
 
+    /// A clock that reads `at` now and goes on as the timers of the runtime do, so that a paused
+    /// one holds both together. Nobody sets it.
+    #[must_use]
+    pub fn following(at: Timestamp) -> Self {
+        Self::with(Hand::Following { at, since: tokio::time::Instant::now() }, at)
+    }
+
+    /// Whether it stands until somebody moves it, so that no timer tells when it has moved.
+    #[must_use]
+    pub const fn is_held(&self) -> bool {
+        match self.hand {
+            Hand::Held(_) => true,
+            Hand::System(_) | Hand::Following { .. } => false,
+        }
+    }
+
     fn with(hand: Hand, now: Timestamp) -> Self {
         let calendar = Calendar { believed: now, at: now, leapt_at: None };
         Self { hand, calendar: Arc::new(Mutex::new(calendar)) }
@@ -158,6 +185,7 @@ impl Clock {
         match &self.hand {
             Hand::System(_) => system_time(),
             Hand::Held(held) => Timestamp(held.wall.load(Ordering::SeqCst)),
+            Hand::Following { at, since } => at.after_whole(since.elapsed()),
         }
     }
 
@@ -168,6 +196,7 @@ impl Clock {
         match &self.hand {
             Hand::System(Steady { wall, at }) => wall.after(at.elapsed()),
             Hand::Held(held) => Timestamp(held.steady.load(Ordering::SeqCst)),
+            Hand::Following { at, since } => at.after_whole(since.elapsed()),
         }
     }
 
@@ -201,7 +230,7 @@ impl Clock {
         self.now().after(wait)
     }
 
-    /// Moves a held clock forward; the machine's clock moves by itself and ignores this.
+    /// Moves a held clock forward; the others move by themselves and ignore this.
     pub fn advance(&self, by: Duration) {
         if let Hand::Held(held) = &self.hand {
             held.wall.store(self.now().after(by).0, Ordering::SeqCst);
@@ -253,6 +282,14 @@ mod tests {
         let twin = clock.clone();
         clock.advance(Duration::from_millis(7));
         assert_eq!(twin.now(), Timestamp::from_millis(12));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_following_clock_goes_as_the_timers_do() {
+        let clock = Clock::following(Timestamp::from_millis(5));
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(clock.now(), Timestamp::from_millis(3_600_005));
+        assert_eq!(clock.steady(), clock.now());
     }
 
     #[test]

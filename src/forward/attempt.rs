@@ -1,8 +1,8 @@
 //! One delivery from its lease to its settlement.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,17 +25,19 @@ impl Forwarder {
         stop: CancellationToken,
     ) {
         let settlement = if self.is_expired(&lease) {
-            given_up(Cause::Expired)
+            Settlement::GivenUp(Cause::Expired)
         } else if self.is_unsure_for_too_long(&lease) {
-            given_up(Cause::UnknownOutcome)
+            Settlement::GivenUp(Cause::UnknownOutcome)
         } else {
-            let attempt = stop.run_until_cancelled(self.attempt(&lease, &slot));
-            attempt.await.unwrap_or(Settlement::PutBack)
+            self.attempt(&lease, &slot, &stop).await
         };
         let used = slot.used();
         drop(slot);
-        let ended = matches!(settlement, Settlement::Delivered | Settlement::DeadLetter(_));
-        if ended && used != Use::Live {
+        let has_ended = match settlement {
+            Settlement::Delivered | Settlement::DeadLetter(_) | Settlement::GivenUp(_) => true,
+            Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => false,
+        };
+        if has_ended && used != Use::Live {
             self.drained(Instant::now());
         }
         self.settle(lease, held, settlement).await;
@@ -56,24 +58,24 @@ impl Forwarder {
 
     /// Sends once, unless the gate of its origin has closed since it was leased, and says what
     /// becomes of the delivery.
-    async fn attempt(&self, lease: &Lease, slot: &Slot) -> Settlement {
+    async fn attempt(&self, lease: &Lease, slot: &Slot, stop: &CancellationToken) -> Settlement {
         let Ok(request) = self.settings.shape.request(&lease.event, self.clock.now()) else {
-            return given_up(Cause::Unsendable);
+            return Settlement::GivenUp(Cause::Unsendable);
         };
         let gate = self.gates.of(request.uri());
-        if let Err(wait) = gate.enter(slot.started()) {
+        if let Err(wait) = gate.enter(lease.id, slot.started()) {
             return self.put_aside(wait);
         }
         if lease.sent_at.is_some() || lease.interrupted {
             self.own_metrics.possible_duplicates.increment(1);
         }
         let (started, sent_at) = (Instant::now(), self.clock.now());
-        let attempt = self.client.attempt(request).await;
+        let attempt = self.transport.attempt(request, stop).await;
         let took = started.elapsed();
         self.own_metrics.attempt_seconds.record(took.as_secs_f64());
         let status = match &attempt {
             Attempt::Answered { status, .. } => Some(status.as_u16()),
-            Attempt::Unanswered { .. } => None,
+            Attempt::Unanswered { .. } | Attempt::Cut(_) => None,
         };
         let verdict = judge(attempt);
         self.metrics.attempt(&self.own_metrics, verdict.code());
@@ -89,11 +91,14 @@ impl Forwarder {
     fn put_aside(&self, wait: std::time::Duration) -> Settlement {
         match self.gates.passage(Instant::now()) {
             Passage::Closed(_) => Settlement::PutBack,
-            Passage::Open | Passage::Probe => Settlement::Later(Later {
-                due: self.clock.now().after(wait.min(self.settings.backoff.wait_max)),
-                attempted: false,
-                sent_at: None,
-            }),
+            Passage::Open | Passage::Probe => {
+                self.put_aside.fetch_add(1, Ordering::Relaxed);
+                Settlement::Later(Later {
+                    due: self.clock.now().after(wait.min(self.settings.backoff.wait_max)),
+                    attempted: false,
+                    sent_at: None,
+                })
+            }
         }
     }
 
@@ -113,6 +118,7 @@ impl Forwarder {
         }
         let (turn, settlement) = match verdict {
             Verdict::Delivered => (gate.succeeded(now), Settlement::Delivered),
+            Verdict::Cut(sent) => return self.cut(lease, sent, sent_at),
             Verdict::Refused(refusal) => self.heed_refusal(gate, lease, refusal, now),
             Verdict::TryAgain { code, sent, hint } => {
                 if code == "redirect" {
@@ -144,7 +150,7 @@ impl Forwarder {
     ) -> (Turn, Settlement) {
         match refusal.status {
             Some(401 | 403 | 404 | 405) => {
-                let (turn, keep) = gate.refused(now);
+                let (turn, keep) = gate.refused(lease.id, now);
                 if keep {
                     return (turn, self.try_again(lease, Sent::Answered, None, Timestamp::EPOCH));
                 }
@@ -155,6 +161,17 @@ impl Forwarder {
                 (gate.succeeded(now), Settlement::DeadLetter(refusal))
             }
             Some(_) | None => (gate.succeeded(now), Settlement::DeadLetter(refusal)),
+        }
+    }
+
+    /// What was broken off goes first after the restart, which must know if it may have arrived.
+    fn cut(&self, lease: &Lease, sent: Sent, sent_at: Timestamp) -> Settlement {
+        match sent {
+            Sent::No | Sent::Answered => Settlement::PutBack,
+            Sent::Maybe => {
+                let sent_at = Some(lease.sent_at.unwrap_or(sent_at));
+                Settlement::Later(Later { due: self.clock.now(), attempted: true, sent_at })
+            }
         }
     }
 
@@ -176,7 +193,7 @@ impl Forwarder {
                 let first = lease.sent_at.unwrap_or(sent_at);
                 let unsure = self.settings.unsure(&lease.event.source);
                 if !unsure.allows(lease.event.kind, due.since(first)) {
-                    return given_up(Cause::UnknownOutcome);
+                    return Settlement::DeadLetter(Refusal::unanswered(Cause::UnknownOutcome));
                 }
                 Some(first)
             }
@@ -215,6 +232,16 @@ impl Forwarder {
         }
     }
 
+    /// Tells of a delivery that is given up after so many attempts more.
+    fn tell_of_end(&self, lease: &Lease, cause: Cause, status: Option<u16>, attempts: u32) {
+        tracing::warn!(
+            destination = %self.settings.name, source = %lease.event.source,
+            delivery.id = lease.id.0, cause = cause.as_str(), status,
+            attempts = lease.attempts.saturating_add(attempts),
+            "given up, kept as a dead letter"
+        );
+    }
+
     async fn settle(&self, lease: Lease, held: Held, settlement: Settlement) {
         let (end, outcome) = match &settlement {
             Settlement::Delivered => (LeaseEnd::Delivered, Some("delivered")),
@@ -222,19 +249,15 @@ impl Forwarder {
                 (LeaseEnd::PutBack, None)
             }
             Settlement::DeadLetter(refusal) => {
-                let expired = refusal.cause == Cause::Expired;
-                (LeaseEnd::Dead, Some(if expired { "expired" } else { "dead" }))
+                self.tell_of_end(&lease, refusal.cause, refusal.status, 1);
+                (LeaseEnd::Dead, Some(end_of(refusal.cause)))
+            }
+            Settlement::GivenUp(cause) => {
+                self.tell_of_end(&lease, *cause, None, 0);
+                (LeaseEnd::Dead, Some(end_of(*cause)))
             }
         };
         let (id, accepted_at) = (lease.id.0, lease.event.accepted_at);
-        if let Settlement::DeadLetter(refusal) = &settlement {
-            let attempts = lease.attempts + u32::from(refusal.cause.attempted());
-            tracing::warn!(
-                destination = %self.settings.name, source = %lease.event.source, delivery.id = id,
-                cause = refusal.cause.as_str(), status = refusal.status, attempts,
-                "given up, kept as a dead letter"
-            );
-        }
         match self.spool.settle(lease, settlement).await {
             Ok(()) => {
                 if let Some(outcome) = outcome {
@@ -258,6 +281,10 @@ impl Forwarder {
     }
 }
 
-fn given_up(cause: Cause) -> Settlement {
-    Settlement::DeadLetter(Refusal { cause, status: None, answer: Bytes::new() })
+/// The outcome that a delivery given up for `cause` is counted as.
+fn end_of(cause: Cause) -> &'static str {
+    match cause {
+        Cause::Expired => "expired",
+        Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable => "dead",
+    }
 }

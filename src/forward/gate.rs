@@ -17,8 +17,8 @@ const FAILURES_TO_OPEN: u32 = 5;
 /// Refusals of the whole destination (401, 403, 404, 405) one after another before it counts as
 /// broken, and not the events.
 const REFUSALS_TO_CLOSE: u32 = 20;
-/// Longest wait of a closed gate for its next probe: 3 s are promised. An event that comes in meanwhile is to arrive within 5 s all the
-/// same, once the origin works.
+/// Longest wait of a closed gate for its next probe: 3 s are promised. An event that comes in
+/// meanwhile is to arrive within 5 s all the same, once the origin works.
 pub const PROBE_EVERY: Duration = Duration::from_secs(2);
 /// Wait before the first probe; doubled up to [`PROBE_EVERY`].
 const PROBE_FIRST: Duration = Duration::from_millis(250);
@@ -32,6 +32,8 @@ pub struct Gate {
     state: Mutex<State>,
     /// Shared by the gates of a destination.
     changed: Arc<Notify>,
+    /// No probe takes longer.
+    probe_within: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -44,6 +46,8 @@ struct State {
     failures: u32,
     last_failed: Option<DeliveryId>,
     refusals: u32,
+    /// The delivery that probes.
+    probe: Option<DeliveryId>,
     /// Probes that failed since the gate closed.
     probes: u32,
     /// Deliveries put aside since the gate closed.
@@ -73,10 +77,13 @@ impl State {
     }
 
     /// Notes a failed probe, or the failure that shuts the gate: answers whether it is that one.
-    fn shut(&mut self, was_shut: bool, now: Instant) -> Turn {
-        if !self.is_shut() {
+    fn shut(&mut self, was_shut: bool, delivery: DeliveryId, now: Instant) -> Turn {
+        // What was under way with the one that shut it tells nothing of the probe, which may be
+        // under way still: the next must not come sooner for it.
+        if !self.is_shut() || (was_shut && self.probe != Some(delivery)) {
             return Turn::None;
         }
+        self.probe = None;
         self.probes += u32::from(was_shut && self.probes < PROBE_DOUBLINGS_MAX);
         let wait = PROBE_FIRST.saturating_mul(1 << self.probes).min(PROBE_EVERY);
         self.probe_at = now.checked_add(wait);
@@ -119,10 +126,11 @@ pub struct Standing {
 }
 
 impl Gate {
-    /// An open gate, which tells there when it may have closed.
+    /// An open gate, which tells there when it may have closed. A probe that has not ended after
+    /// `probe_within` is not waited for any more.
     #[must_use]
-    pub fn new(changed: Arc<Notify>) -> Self {
-        Self { state: Mutex::default(), changed }
+    pub fn new(changed: Arc<Notify>, probe_within: Duration) -> Self {
+        Self { state: Mutex::default(), changed, probe_within }
     }
 
     /// What may be sent at `now`.
@@ -130,20 +138,22 @@ impl Gate {
         self.state().passage(now)
     }
 
-    /// Whether one delivery may be sent now; a probe is the only one until its end, or until the
-    /// next is due.
+    /// Whether a delivery may be sent now; a probe is the only one until its end.
     ///
     /// # Errors
-    /// For how long the delivery is best put aside. The more were since the gate closed, the longer,
-    /// so that about one of them comes back for each probe.
-    pub fn enter(&self, now: Instant) -> Result<(), Duration> {
+    /// For how long the delivery is best put aside. The more were since the gate shut, the longer,
+    /// so that about one of them comes back for each probe; where it only waits as it was asked to,
+    /// all may come when that is over.
+    pub fn enter(&self, delivery: DeliveryId, now: Instant) -> Result<(), Duration> {
         let mut state = self.state();
         match state.passage(now) {
             Passage::Open => Ok(()),
             Passage::Probe => {
-                state.probe_at = now.checked_add(PROBE_EVERY);
+                state.probe_at = now.checked_add(self.probe_within);
+                state.probe = Some(delivery);
                 Ok(())
             }
+            Passage::Closed(until) if !state.is_shut() => Err(until - now),
             Passage::Closed(until) => {
                 state.aside = state.aside.saturating_add(1);
                 let spread = PROBE_EVERY.saturating_mul(state.aside).as_secs_f64();
@@ -170,7 +180,7 @@ impl Gate {
         if state.last_failed.replace(delivery) != Some(delivery) {
             state.failures = state.failures.saturating_add(1);
         }
-        let turn = state.shut(was_shut, now);
+        let turn = state.shut(was_shut, delivery, now);
         let asked = hint.and_then(|hint| now.checked_add(hint));
         state.asked_until = state.asked_until.max(asked);
         drop(state);
@@ -181,15 +191,15 @@ impl Gate {
     /// The origin refused as one does that is not the right one, or does not know us: 401, 403,
     /// 404 or 405. Says besides whether the event is to be kept for later, for it is the
     /// destination that is broken.
-    pub fn refused(&self, now: Instant) -> (Turn, bool) {
+    pub fn refused(&self, delivery: DeliveryId, now: Instant) -> (Turn, bool) {
         let mut state = self.state();
         let (was_shut, was_refusing) = (state.is_shut(), state.is_refusing());
         // An answer came, so what does not answer is not what is wrong.
         (state.failures, state.last_failed) = (0, None);
         state.refusals = state.refusals.saturating_add(1);
-        let turn = state.shut(was_shut, now);
+        let turn = state.shut(was_shut, delivery, now);
         if !state.is_shut() {
-            (state.probe_at, state.probes, state.aside) = (None, 0, 0);
+            (state.probe_at, state.probe, state.probes, state.aside) = (None, None, 0, 0);
             let since = state.closed_since.take();
             let opened = since.map(|since| now.saturating_duration_since(since));
             return (opened.map_or(Turn::None, Turn::Opened), false);
@@ -218,8 +228,10 @@ impl Gate {
 mod tests {
     use super::*;
 
+    const PROBE_WITHIN: Duration = Duration::from_secs(10);
+
     fn gate() -> (Gate, Instant) {
-        (Gate::new(Arc::default()), Instant::now())
+        (Gate::new(Arc::default(), PROBE_WITHIN), Instant::now())
     }
 
     fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) -> Vec<Turn> {
@@ -232,10 +244,10 @@ mod tests {
         assert_eq!(fail(&gate, 0..4, now), [Turn::None; 4]);
         assert_eq!(gate.passage(now), Passage::Open);
         assert_eq!(fail(&gate, 4..6, now), [Turn::Shut, Turn::None]);
-        let then = now + 2 * PROBE_FIRST;
+        let then = now + PROBE_FIRST;
         assert_eq!(gate.passage(now), Passage::Closed(then));
         assert_eq!(gate.passage(then), Passage::Probe);
-        assert_eq!(gate.succeeded(then), Turn::Opened(2 * PROBE_FIRST));
+        assert_eq!(gate.succeeded(then), Turn::Opened(PROBE_FIRST));
         assert_eq!((gate.passage(then), gate.succeeded(then)), (Passage::Open, Turn::None));
     }
 
@@ -246,13 +258,28 @@ mod tests {
         for id in 5..40 {
             let Passage::Closed(until) = gate.passage(now) else { panic!("closed") };
             assert!(until - now <= PROBE_EVERY);
-            assert!(gate.enter(now).is_err());
+            assert!(gate.enter(DeliveryId(id), now).is_err());
             now = until;
             assert_eq!(gate.passage(now), Passage::Probe);
-            assert_eq!(gate.enter(now), Ok(()));
-            assert!(gate.enter(now).is_err(), "a second probe beside the first");
+            assert_eq!(gate.enter(DeliveryId(id), now), Ok(()));
+            assert!(gate.enter(DeliveryId(0), now).is_err(), "a second probe beside the first");
             fail(&gate, id..id + 1, now);
         }
+    }
+
+    #[test]
+    fn what_was_under_way_before_a_probe_brings_no_other() {
+        let (gate, now) = gate();
+        fail(&gate, 0..5, now);
+        let probed = now + PROBE_FIRST;
+        assert_eq!(gate.enter(DeliveryId(5), probed), Ok(()));
+        // They were sent with those that shut the gate, and took longer.
+        let late = probed + PROBE_EVERY;
+        assert_eq!(fail(&gate, 6..9, late), [Turn::None; 3]);
+        assert_eq!(gate.passage(late), Passage::Closed(probed + PROBE_WITHIN));
+        assert!(gate.enter(DeliveryId(9), late).is_err(), "the probe is under way still");
+        fail(&gate, 5..6, late);
+        assert_eq!(gate.passage(late), Passage::Closed(late + 2 * PROBE_FIRST), "one failed probe");
     }
 
     #[test]
@@ -273,6 +300,7 @@ mod tests {
         gate.failed(DeliveryId(2), Some(Duration::from_secs(1)), now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
         assert_eq!(gate.standing(now).closed_for, Some(minute));
+        assert_eq!(gate.enter(DeliveryId(3), now), Err(minute), "it may come when that is over");
         // A success of what was under way does not undo what was asked for.
         gate.succeeded(now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
@@ -294,19 +322,30 @@ mod tests {
     fn twenty_refusals_in_a_row_are_a_broken_destination() {
         let (gate, now) = gate();
         for _ in 0..19 {
-            assert_eq!(gate.refused(now), (Turn::None, false));
+            assert_eq!(gate.refused(DeliveryId(1), now), (Turn::None, false));
         }
         gate.succeeded(now);
         for _ in 0..19 {
-            assert_eq!(gate.refused(now), (Turn::None, false));
+            assert_eq!(gate.refused(DeliveryId(1), now), (Turn::None, false));
         }
         assert_eq!(gate.passage(now), Passage::Open);
-        assert_eq!(gate.refused(now), (Turn::Shut, false), "the twentieth is a dead letter still");
-        assert_eq!(gate.refused(now), (Turn::None, true), "what was under way with it is kept");
+        assert_eq!(
+            gate.refused(DeliveryId(1), now),
+            (Turn::Shut, false),
+            "the twentieth is a dead letter still"
+        );
+        assert_eq!(
+            gate.refused(DeliveryId(1), now),
+            (Turn::None, true),
+            "what was under way with it is kept"
+        );
         assert!(gate.standing(now).refusing && !gate.standing(now).broken);
         let later = now + PROBE_EVERY;
-        assert_eq!((gate.passage(later), gate.enter(later)), (Passage::Probe, Ok(())));
-        assert_eq!(gate.refused(later), (Turn::None, true));
+        assert_eq!(
+            (gate.passage(later), gate.enter(DeliveryId(1), later)),
+            (Passage::Probe, Ok(()))
+        );
+        assert_eq!(gate.refused(DeliveryId(1), later), (Turn::None, true));
         let Passage::Closed(until) = gate.passage(later) else { panic!("closed") };
         assert!(until - later <= PROBE_EVERY);
         assert_eq!(gate.succeeded(until), Turn::Opened(until - now));
@@ -318,7 +357,7 @@ mod tests {
         let (gate, now) = gate();
         fail(&gate, 0..5, now);
         let later = now + PROBE_EVERY;
-        assert_eq!(gate.refused(later), (Turn::Opened(PROBE_EVERY), false));
+        assert_eq!(gate.refused(DeliveryId(1), later), (Turn::Opened(PROBE_EVERY), false));
         assert_eq!(gate.passage(later), Passage::Open);
     }
 
@@ -327,7 +366,7 @@ mod tests {
         let (gate, now) = gate();
         fail(&gate, 0..5, now);
         let mut waits: Vec<Duration> =
-            (0..300).map(|_| gate.enter(now).expect_err("closed")).collect();
+            (0..300).map(|_| gate.enter(DeliveryId(9), now).expect_err("closed")).collect();
         waits.sort_unstable();
         assert!(waits[0] < 10 * PROBE_EVERY, "{:?}", waits[0]);
         let middle = waits[150].as_secs_f64() / PROBE_EVERY.as_secs_f64();

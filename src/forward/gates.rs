@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::Uri;
 use tokio::sync::Notify;
@@ -12,21 +13,28 @@ use super::gate::{Gate, Passage, Standing};
 
 /// A gate for each origin in use. No more than the destination allows, for the request to any
 /// other is refused before.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gates {
     by_origin: Mutex<BTreeMap<String, Arc<Gate>>>,
     changed: Arc<Notify>,
+    probe_within: Duration,
 }
 
 impl Gates {
+    /// No gates yet. No probe takes longer than `probe_within`.
+    #[must_use]
+    pub fn new(probe_within: Duration) -> Self {
+        Self { by_origin: Mutex::default(), changed: Arc::default(), probe_within }
+    }
+
     /// The gate in front of a request's origin.
     #[must_use]
     pub fn of(&self, uri: &Uri) -> Arc<Gate> {
         let authority = uri.authority().map_or("", http::uri::Authority::as_str);
         let origin = format!("{}://{authority}", uri.scheme_str().unwrap_or(""));
         let mut gates = self.by_origin.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = gates.entry(origin);
-        Arc::clone(gate.or_insert_with(|| Arc::new(Gate::new(Arc::clone(&self.changed)))))
+        let gate = || Arc::new(Gate::new(Arc::clone(&self.changed), self.probe_within));
+        Arc::clone(gates.entry(origin).or_insert_with(gate))
     }
 
     /// What may be leased at `now`: as through the gate that is open farthest, since which origin
@@ -43,6 +51,13 @@ impl Gates {
             });
         }
         widest.unwrap_or(Passage::Open)
+    }
+
+    /// Whether there are several, so that what waits may be for an origin that is not the one that
+    /// is probed.
+    #[must_use]
+    pub fn are_several(&self) -> bool {
+        self.by_origin.lock().unwrap_or_else(PoisonError::into_inner).len() > 1
     }
 
     /// How they stand together: the worst of each.
@@ -76,14 +91,12 @@ impl Gates {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::spool::DeliveryId;
 
     #[test]
     fn a_dead_origin_closes_its_own_gate_alone() {
-        let (gates, now) = (Gates::default(), Instant::now());
+        let (gates, now) = (Gates::new(Duration::from_secs(10)), Instant::now());
         assert_eq!(gates.passage(now), Passage::Open);
         let dead = gates.of(&Uri::from_static("https://a.example/x?y=1"));
         let well = gates.of(&Uri::from_static("https://b.example/x"));

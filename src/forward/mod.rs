@@ -12,9 +12,11 @@ pub mod pace;
 pub mod pause;
 pub mod request;
 pub mod standing;
+pub mod transport;
 pub mod verdict;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +40,7 @@ use pace::{Meter, Pace};
 use pause::{Pause, Until};
 use request::Shape;
 pub use standing::Standing;
+use transport::Transport;
 use verdict::WhenUnsure;
 
 /// What a destination's table says, checked.
@@ -78,6 +81,14 @@ const LEASE_WAIT: Duration = Duration::from_secs(1);
 /// Wait after the spool could not be asked, so that a broken store is not asked in a spin.
 const FAULT_WAIT: Duration = Duration::from_millis(200);
 
+/// Where there are several origins, what waits for its time is taken for a probe so often at most,
+const HASTEN_FIRST: Duration = gate::PROBE_EVERY;
+/// and so much later for each delivery that stepped aside since: all of them may be for another
+/// closed origin, and would step aside and be taken again without time passing.
+const HASTEN_FOR_EACH: Duration = Duration::from_millis(50);
+/// It is taken as often as this at least.
+const HASTEN_MAX: Duration = Duration::from_secs(60);
+
 /// A redirect is told of so often, and thought to go on for so long.
 const REDIRECT_TOLD_EVERY: Duration = Duration::from_secs(60);
 /// Over how many seconds the rate is measured at which a backlog goes.
@@ -90,13 +101,17 @@ pub struct Forwarder {
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
     own_metrics: Arc<DestinationMetrics>,
-    client: Client,
+    transport: Arc<dyn Transport>,
     gates: Gates,
     concurrency: Arc<Concurrency>,
     pace: Pace,
     pause: Pause,
     drain: Mutex<Meter>,
     redirected_at: Mutex<Option<Instant>>,
+    /// Deliveries that stepped aside since what waits was hastened last,
+    put_aside: AtomicU32,
+    /// and when that was.
+    hastened_at: Mutex<Option<Instant>>,
     clock: Clock,
 }
 
@@ -110,7 +125,7 @@ pub struct Stop {
 }
 
 impl Forwarder {
-    /// A forwarder for one destination.
+    /// A forwarder for one destination, with a client of its own.
     #[must_use]
     pub fn new(
         settings: Settings,
@@ -125,21 +140,37 @@ impl Forwarder {
             resent: own_metrics.possible_duplicates.clone(),
         };
         let client = Client::new(settings.limits, &settings.network, counters, clock.clone());
+        Self::over(Arc::new(client), settings, spool, ledger, metrics, clock)
+    }
+
+    /// The same over a transport that is given.
+    #[must_use]
+    pub fn over(
+        transport: Arc<dyn Transport>,
+        settings: Settings,
+        spool: Arc<dyn Spool>,
+        ledger: Arc<Ledger>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let own_metrics = metrics.destination(&settings.name);
         let now = Instant::now();
         Arc::new(Self {
             concurrency: Concurrency::new(settings.concurrency, settings.reserved_for_live),
-            settings,
             spool,
             ledger,
             metrics,
             own_metrics,
-            client,
-            gates: Gates::default(),
+            transport,
+            gates: Gates::new(settings.limits.attempt_within + gate::PROBE_EVERY),
             pace: Pace::new(now),
             pause: Pause::default(),
             drain: Mutex::new(Meter::new(DRAIN_MEASURED_OVER, now)),
             redirected_at: Mutex::default(),
+            put_aside: AtomicU32::new(0),
+            hastened_at: Mutex::default(),
             clock,
+            settings,
         })
     }
 
@@ -288,10 +319,31 @@ impl Forwarder {
             if !leases.is_empty() {
                 return Ok(leases);
             }
-            self.spool.hasten(name).await?;
+            if self.may_hasten(Instant::now()) {
+                self.spool.hasten(name).await?;
+            }
         }
         self.spool.lease(name, want, LEASE_WAIT).await
     }
+
+    /// Whether what waits for its time may be taken for a probe. Of one origin it always may: there
+    /// the first that is taken is the probe, and the gate is closed until its end.
+    fn may_hasten(&self, now: Instant) -> bool {
+        let mut at = lock(&self.hastened_at);
+        let aside = self.put_aside.load(Ordering::Relaxed);
+        let wait = hasten_after(aside);
+        if self.gates.are_several() && at.is_some_and(|at| now - at < wait) {
+            return false;
+        }
+        *at = Some(now);
+        self.put_aside.store(0, Ordering::Relaxed);
+        true
+    }
+}
+
+/// How long after the last time what waits may be hastened again, when so many stepped aside since.
+fn hasten_after(aside: u32) -> Duration {
+    HASTEN_FIRST.saturating_add(HASTEN_FOR_EACH.saturating_mul(aside)).min(HASTEN_MAX)
 }
 
 /// Waits until `at`, or for a gate to change. Cancel-safe.
@@ -311,3 +363,6 @@ impl std::fmt::Debug for Forwarder {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,6 +28,8 @@ pub enum Attempt {
         /// Why, a stable word.
         code: &'static str,
     },
+    /// The relay stops and broke it off.
+    Cut(Sent),
 }
 
 /// Whether a request reached the destination.
@@ -57,6 +59,8 @@ pub enum Verdict {
     },
     /// Never: the same bytes would be refused again.
     Refused(Refusal),
+    /// It tells nothing of the destination, for the relay broke it off.
+    Cut(Sent),
 }
 
 /// What a destination does with a delivery that may have arrived.
@@ -102,6 +106,7 @@ impl WhenUnsure {
 pub fn judge(attempt: Attempt) -> Verdict {
     match attempt {
         Attempt::Unanswered { sent, code } => Verdict::TryAgain { code, sent, hint: None },
+        Attempt::Cut(sent) => Verdict::Cut(sent),
         Attempt::Answered { status, retry_after, answer } => {
             if status.is_success() {
                 return Verdict::Delivered;
@@ -131,6 +136,7 @@ impl Verdict {
         match self {
             Self::Delivered => "delivered",
             Self::TryAgain { code, .. } => code,
+            Self::Cut(_) => "cut",
             Self::Refused(refusal) => match refusal.status {
                 Some(422) => "schema_refused",
                 Some(_) | None => "refused",

@@ -89,6 +89,7 @@ macro_rules! conformance {
             lease: a_wait_nobody_asked_for_ends_early_when_hastened
             lease: the_first_sending_is_kept_with_the_delivery
             lanes: what_nears_its_end_is_counted_wherever_it_waits
+            lease: a_first_sending_is_kept_over_a_close_at_once
             lanes: what_waited_too_long_is_backlog_and_is_overtaken
             lanes: a_flood_leaves_few_before_the_newest
             lanes: others_are_taken_within_their_bound

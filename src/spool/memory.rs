@@ -25,8 +25,8 @@ use super::{
 use crate::clock::{Clock, Timestamp};
 use crate::event::{DedupeKey, DestinationName, EventKind};
 
-/// Longest nap of a waiting lease while something waits for a time to come. The handed-in clock
-/// may be held and then moved by a test, which wakes nobody, so a waiter looks again this often.
+/// Longest nap of a waiting lease while something waits for a time to come and the handed-in clock
+/// is held: a test that moves it wakes nobody, so a waiter looks again this often.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Bounds of a [`Memory`].
@@ -146,10 +146,14 @@ impl Memory {
             if left.is_zero() {
                 return Ok(Vec::new());
             }
-            let nap = due.map_or(left, |due| due.clamp(Duration::from_millis(1), LOOK_AGAIN));
+            let nap = due.map_or(left, |due| due.clamp(Duration::from_millis(1), self.nap_max()));
             // Elapsed or woken, the next look decides.
             let _woken = timeout(nap.min(left), changed).await;
         }
+    }
+
+    const fn nap_max(&self) -> Duration {
+        if self.clock.is_held() { LOOK_AGAIN } else { Duration::MAX }
     }
 
     fn settle_now(&self, lease: &Lease, settlement: Settlement) -> Result<(), SettleError> {

@@ -250,8 +250,10 @@ pub enum Settlement {
     Later(Later),
     /// Back in line without having been attempted.
     PutBack,
-    /// Given up, kept for an operator.
+    /// Given up after an attempt, kept for an operator.
     DeadLetter(Refusal),
+    /// Given up without an attempt, kept for an operator.
+    GivenUp(Cause),
 }
 
 /// A wait that nobody asked for: it ends early when the destination is known to work again.
@@ -273,7 +275,7 @@ impl Settlement {
                 Some((Later { due: *due, attempted: true, sent_at: None }, false))
             }
             Self::Later(later) => Some((*later, true)),
-            Self::Delivered | Self::PutBack | Self::DeadLetter(_) => None,
+            Self::Delivered | Self::PutBack | Self::DeadLetter(_) | Self::GivenUp(_) => None,
         }
     }
 }
@@ -292,6 +294,12 @@ pub struct Refusal {
 impl Refusal {
     /// Bytes of an upstream's answer that are kept.
     pub const ANSWER_BYTES_MAX: usize = 4096;
+
+    /// A refusal for a cause that no answer tells of.
+    #[must_use]
+    pub const fn unanswered(cause: Cause) -> Self {
+        Self { cause, status: None, answer: Bytes::new() }
+    }
 }
 
 /// What ended a delivery that was not delivered.
@@ -320,16 +328,6 @@ impl Cause {
             Self::Expired => "expired",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Unsendable => "unsendable",
-        }
-    }
-
-    /// Whether the lease that ended so had made an attempt, which a dead letter then counts.
-    #[must_use]
-    pub const fn attempted(self) -> bool {
-        match self {
-            Self::Refused | Self::UnknownOutcome => true,
-            // Both are found before anything is sent.
-            Self::Expired | Self::Unsendable => false,
         }
     }
 

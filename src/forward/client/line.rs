@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::super::verdict::Sent;
+
 /// What a client remembers of a connection for as long as it lives.
 #[derive(Debug)]
 pub(super) struct Facts {
@@ -41,9 +43,9 @@ impl Used<'_> {
         extras.remove::<Arc<Facts>>()
     }
 
-    /// Whether there is one: without it nothing can have left.
-    pub(super) fn is_there(&self) -> bool {
-        self.0.connection_metadata().is_some()
+    /// What is known of a request without an answer: without a connection nothing can have left.
+    pub(super) fn sent(&self) -> Sent {
+        if self.0.connection_metadata().is_some() { Sent::Maybe } else { Sent::No }
     }
 
     /// Whether it had carried an answer before.

@@ -25,6 +25,7 @@ use hyper_util::client::legacy::{Client as Pool, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use metrics::Counter;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::verdict::{Attempt, Sent, retry_after};
 use crate::clock::Clock;
@@ -123,10 +124,14 @@ impl Client {
 
     /// Sends a request and reads its answer, all within the time of an attempt. A request whose
     /// reused connection closes on it without an answer met the server's idle time-out, most
-    /// likely, and is sent once more at once.
+    /// likely, and is sent once more at once. What has no answer yet at the `stop` is cut.
     ///
     /// Dropped before its end, the request may have arrived.
-    pub async fn attempt(&self, mut request: Request<Full<Bytes>>) -> Attempt {
+    pub async fn attempt(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        stop: &CancellationToken,
+    ) -> Attempt {
         // Inside a tunnel it would reach the server instead.
         if request.uri().scheme() == Some(&http::uri::Scheme::HTTP)
             && let Some(value) = &self.proxy_authorization
@@ -134,11 +139,11 @@ impl Client {
             request.headers_mut().insert(PROXY_AUTHORIZATION, value.clone());
         }
         let deadline = Instant::now() + self.attempt_within;
-        match self.send(request.clone(), deadline).await {
+        match self.send(request.clone(), deadline, stop).await {
             Ended::Attempt(attempt) => attempt,
             Ended::Stale => {
                 self.resent.increment(1);
-                match self.send(request, deadline).await {
+                match self.send(request, deadline, stop).await {
                     Ended::Attempt(attempt) => attempt,
                     Ended::Stale => BROKEN,
                 }
@@ -146,10 +151,18 @@ impl Client {
         }
     }
 
-    async fn send(&self, mut request: Request<Full<Bytes>>, deadline: Instant) -> Ended {
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Ended {
         let connection = capture_connection(&mut request);
         let used = Used(&connection);
-        let answered = tokio::time::timeout_at(deadline, self.pool.request(request)).await;
+        let answered = tokio::time::timeout_at(deadline, self.pool.request(request));
+        let Some(answered) = stop.run_until_cancelled(answered).await else {
+            return Ended::Attempt(Attempt::Cut(used.sent()));
+        };
         let attempt = match answered {
             Ok(Ok(response)) => {
                 used.answered();
@@ -158,7 +171,7 @@ impl Client {
                     // The proxy's word, not the destination's.
                     return Ended::Attempt(Attempt::Unanswered { sent: Sent::No, code: "connect" });
                 }
-                self.read(response, deadline).await
+                self.read(response, deadline, stop).await
             }
             Ok(Err(error)) => {
                 if is_closed(&error) && used.was_reused() {
@@ -169,19 +182,24 @@ impl Client {
             Err(_elapsed) => {
                 // Others share the connection under HTTP/2, and it may be dead.
                 used.give_up();
-                let sent = if used.is_there() { Sent::Maybe } else { Sent::No };
-                Attempt::Unanswered { sent, code: "timeout" }
+                Attempt::Unanswered { sent: used.sent(), code: "timeout" }
             }
         };
         Ended::Attempt(attempt)
     }
 
-    async fn read(&self, response: Response<Incoming>, deadline: Instant) -> Attempt {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> Attempt {
         let status = response.status();
         let hint = response.headers().get(RETRY_AFTER);
         let retry_after = hint.and_then(|value| retry_after(value.as_bytes(), self.clock.now()));
         // The status has decided; a body that breaks off or never ends takes nothing back.
-        let answer = first_bytes(response.into_body(), deadline).await;
+        let answer = stop.run_until_cancelled(first_bytes(response.into_body(), deadline)).await;
+        let answer = answer.unwrap_or_default();
         Attempt::Answered { status, retry_after, answer }
     }
 }

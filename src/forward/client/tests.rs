@@ -13,6 +13,11 @@ use tower::Service;
 use super::lookup::{Lookup, Reach};
 use super::*;
 
+/// Of a relay that does not stop.
+fn going() -> CancellationToken {
+    CancellationToken::new()
+}
+
 const LIMITS: Limits = Limits {
     idle_connections_max: 4,
     pool_idle_timeout: Duration::from_secs(30),
@@ -117,7 +122,7 @@ fn post(url: &str) -> Request<Full<Bytes>> {
 fn answered(attempt: &Attempt) -> Option<u16> {
     match attempt {
         Attempt::Answered { status, .. } => Some(status.as_u16()),
-        Attempt::Unanswered { .. } => None,
+        Attempt::Unanswered { .. } | Attempt::Cut(_) => None,
     }
 }
 
@@ -139,7 +144,7 @@ async fn an_origin_that_an_event_names_may_not_lead_to_a_private_address() {
     ];
     let guarded = client(LIMITS, &network);
     for url in &urls {
-        assert_eq!(guarded.attempt(post(url)).await, PRIVATE, "{url}");
+        assert_eq!(guarded.attempt(post(url), &going()).await, PRIVATE, "{url}");
     }
     assert_eq!(server.connections(), 0);
 
@@ -147,7 +152,7 @@ async fn an_origin_that_an_event_names_may_not_lead_to_a_private_address() {
     network.resolver = Names::of(&["127.0.0.1"]);
     let allowed = client(LIMITS, &network);
     for url in [&urls[0], &urls[3]] {
-        assert_eq!(answered(&allowed.attempt(post(url)).await), Some(202), "{url}");
+        assert_eq!(answered(&allowed.attempt(post(url), &going()).await), Some(202), "{url}");
     }
 }
 
@@ -158,9 +163,9 @@ async fn the_base_url_leads_where_its_operator_wants() {
     let mut network = network(&base);
     network.resolver = Names::of(&["127.0.0.1"]);
     let client = client(LIMITS, &network);
-    assert_eq!(answered(&client.attempt(post(&format!("{base}/x"))).await), Some(202));
+    assert_eq!(answered(&client.attempt(post(&format!("{base}/x")), &going()).await), Some(202));
     // Another port is another origin.
-    assert_eq!(client.attempt(post("http://events.example.net:9/x")).await, PRIVATE);
+    assert_eq!(client.attempt(post("http://events.example.net:9/x"), &going()).await, PRIVATE);
 }
 
 #[tokio::test]
@@ -191,12 +196,16 @@ async fn a_names_new_address_is_found_once_its_connection_is_old() {
 
     let client =
         client(Limits { connection_max_age: Duration::from_millis(80), ..LIMITS }, &network);
-    assert_eq!(answered(&client.attempt(post(&url)).await), Some(202));
+    assert_eq!(answered(&client.attempt(post(&url), &going()).await), Some(202));
     names.turn_to(&["127.0.0.2"]);
     let started = Instant::now();
     while new.heads().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(5), "the old address is still used");
-        assert_eq!(answered(&client.attempt(post(&url)).await), Some(202), "none may fail");
+        assert_eq!(
+            answered(&client.attempt(post(&url), &going()).await),
+            Some(202),
+            "none may fail"
+        );
     }
     assert_eq!(old.connections(), 1, "a young connection is used again");
 }
@@ -207,7 +216,10 @@ async fn a_connection_is_used_again_until_it_is_old() {
     let base = format!("http://{}", server.address);
     let client = client(LIMITS, &network(&base));
     for _ in 0..100 {
-        assert_eq!(answered(&client.attempt(post(&format!("{base}/x"))).await), Some(202));
+        assert_eq!(
+            answered(&client.attempt(post(&format!("{base}/x")), &going()).await),
+            Some(202)
+        );
     }
     assert_eq!(server.connections(), 1);
 }
@@ -224,7 +236,7 @@ async fn of_a_thousand_attempts_under_steady_load_at_most_one_opens_a_connection
         let (client, url) = (client.clone(), format!("{base}/x"));
         tasks.spawn(async move {
             for _ in 0..ATTEMPTS / AT_ONCE {
-                assert_eq!(answered(&client.attempt(post(&url)).await), Some(202));
+                assert_eq!(answered(&client.attempt(post(&url), &going()).await), Some(202));
             }
         });
     }
@@ -241,6 +253,42 @@ fn through(proxy: &str, credentials: Option<&[u8]>) -> Network {
     network
 }
 
+/// Names that nobody ever tells the address of.
+#[derive(Debug)]
+struct Nobody;
+
+impl Resolve for Nobody {
+    fn resolve(&self, _name: &str) -> Resolving {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_stop_tells_whether_what_it_breaks_off_may_have_arrived() {
+    let server = Server::start("").await;
+    let base = format!("http://{}", server.address);
+    let mut unknown = network("https://base.example");
+    unknown.resolver = Arc::new(Nobody);
+    let cases = [
+        (client(LIMITS, &network(&base)), format!("{base}/x"), Sent::Maybe),
+        (client(LIMITS, &unknown), "http://events.example.net/x".to_owned(), Sent::No),
+    ];
+    for (client, url, sent) in cases {
+        let stop = CancellationToken::new();
+        let attempt = client.attempt(post(&url), &stop);
+        let cut = async {
+            while sent == Sent::Maybe && server.heads().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            tokio::task::yield_now().await;
+            stop.cancel();
+        };
+        assert_eq!(tokio::join!(attempt, cut).0, Attempt::Cut(sent), "{url}");
+        let stopped = client.attempt(post(&url), &stop).await;
+        assert!(matches!(stopped, Attempt::Cut(_)), "what begins after the stop: {stopped:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_dead_proxy_is_a_request_that_did_not_leave() {
     let closed = {
@@ -249,7 +297,7 @@ async fn a_dead_proxy_is_a_request_that_did_not_leave() {
     };
     let client = client(LIMITS, &through(&format!("http://{closed}"), None));
     for url in ["http://events.example.net/x", "https://events.example.net/x"] {
-        assert_eq!(client.attempt(post(url)).await, UNCONNECTED, "{url}");
+        assert_eq!(client.attempt(post(url), &going()).await, UNCONNECTED, "{url}");
     }
 }
 
@@ -262,7 +310,7 @@ async fn a_proxy_reads_plain_requests_and_is_asked_for_tunnels() {
     let client = client(LIMITS, &network);
     // Its refusal is not the destination's answer, which would be final.
     for url in ["http://events.example.net/a'{b}?c|d", "https://events.example.net/x"] {
-        assert_eq!(client.attempt(post(url)).await, UNCONNECTED, "{url}");
+        assert_eq!(client.attempt(post(url), &going()).await, UNCONNECTED, "{url}");
     }
     let heads = proxy.heads();
     let (plain, tunnel) = (&heads[0], &heads[1]);
@@ -282,7 +330,7 @@ async fn a_private_address_is_none_by_way_of_a_proxy_either() {
     let proxy = Server::start(ACCEPTED).await;
     let client = client(LIMITS, &through(&format!("http://{}", proxy.address), None));
     for url in ["http://169.254.169.254/x", "https://[::1]/x"] {
-        assert_eq!(client.attempt(post(url)).await, PRIVATE, "{url}");
+        assert_eq!(client.attempt(post(url), &going()).await, PRIVATE, "{url}");
     }
     assert_eq!(proxy.connections(), 0);
 }

@@ -174,6 +174,24 @@ pub(crate) async fn a_wait_nobody_asked_for_ends_early_when_hastened<S: Store>()
     stage.finish().await;
 }
 
+pub(crate) async fn a_first_sending_is_kept_over_a_close_at_once<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    stage.store(stage.event(b"one", &["a"])).await;
+    let lease = stage.take_one("a").await;
+    let now = stage.clock.now();
+    // As of an attempt that a stop broke off, leased once more and put back before the close.
+    let cut = Later { due: now, attempted: true, sent_at: Some(now) };
+    stage.settle(lease, Settlement::Later(cut)).await;
+    for _ in 0..2 {
+        stage.close_and_reopen().await;
+        let lease = stage.take_one("a").await;
+        assert_eq!((lease.attempts, lease.sent_at), (1, Some(now)));
+        stage.settle(lease, Settlement::PutBack).await;
+    }
+    stage.deliver([stage.take_one("a").await]).await;
+    stage.finish().await;
+}
+
 pub(crate) async fn the_first_sending_is_kept_with_the_delivery<S: Store>() {
     let mut stage = Stage::<S>::new();
     stage.store(stage.event(b"one", &["a"])).await;
@@ -186,6 +204,12 @@ pub(crate) async fn the_first_sending_is_kept_with_the_delivery<S: Store>() {
         stage.settle(lease, Settlement::Later(later)).await;
         stage.close_and_reopen().await;
         stage.clock.advance(wait);
+    }
+    for _ in 0..2 {
+        let lease = stage.take_one("a").await;
+        assert_eq!((lease.attempts, lease.sent_at), (3, Some(first)));
+        stage.settle(lease, Settlement::PutBack).await;
+        stage.close_and_reopen().await;
     }
     let lease = stage.take_one("a").await;
     assert_eq!((lease.attempts, lease.sent_at), (3, Some(first)));

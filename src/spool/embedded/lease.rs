@@ -163,13 +163,14 @@ impl Line {
         }
     }
 
-    /// What was tried more often than its record says, and was read since, waits again: a close
-    /// then writes that down.
+    /// What was tried more often than its record says, or may have arrived without its saying so,
+    /// and was read since, waits again: a close then writes that down.
     pub(super) fn wait_again(&mut self, now: Timestamp) {
         for lane in Lane::ALL {
             let ready = std::mem::take(&mut self.ready[lane as usize]);
             for delivery in ready {
-                if delivery.attempts > delivery.record.attempts {
+                let record = &delivery.record;
+                if delivery.attempts > record.attempts || delivery.sent_at != record.sent_at {
                     self.wait(now, delivery.id, Waiting::again(&delivery));
                 } else {
                     self.stage(delivery);

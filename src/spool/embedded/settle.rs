@@ -167,7 +167,9 @@ enum After {
 impl After {
     fn of(lease: &Lease, settlement: &Settlement) -> Self {
         match settlement {
-            Settlement::Delivered | Settlement::DeadLetter(_) => Self::Over,
+            Settlement::Delivered | Settlement::DeadLetter(_) | Settlement::GivenUp(_) => {
+                Self::Over
+            }
             Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {
                 let sent = settlement.wait().and_then(|(later, _)| later.sent_at);
                 let unsure = sent.or(lease.sent_at).is_some() || lease.interrupted;
@@ -218,17 +220,29 @@ fn begin(
             })
         }
         Settlement::DeadLetter(refusal) => {
-            let attempted = u32::from(refusal.cause.attempted());
-            let record = moved(&held.delivery, now, attempted, Some(refusal));
-            let token = lease.token;
-            hand_over(shared, state, token, record, |record, answer| Command::Bury {
-                token,
-                line,
-                record,
-                answer,
-            })
+            let record = moved(&held.delivery, now, 1, Some(refusal));
+            bury(shared, state, lease.token, line, record)
+        }
+        Settlement::GivenUp(cause) => {
+            let record = moved(&held.delivery, now, 0, Some(Refusal::unanswered(cause)));
+            bury(shared, state, lease.token, line, record)
         }
     }
+}
+
+fn bury(
+    shared: &Shared,
+    state: MutexGuard<'_, State>,
+    token: u64,
+    line: usize,
+    record: Record,
+) -> Result<Option<Answered>, SettleError> {
+    hand_over(shared, state, token, record, |record, answer| Command::Bury {
+        token,
+        line,
+        record,
+        answer,
+    })
 }
 
 /// Gives a delivery's move to another log to the committing thread, the lock released before.

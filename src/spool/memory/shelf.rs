@@ -350,7 +350,13 @@ impl Shelf {
                 delivery.state = State::Waiting;
                 line.enter(number, delivery);
             }
-            Settlement::DeadLetter(refusal) => self.bury(number, refusal, now, settings),
+            Settlement::DeadLetter(refusal) => {
+                delivery.attempts = delivery.attempts.saturating_add(1);
+                self.bury(number, refusal, now, settings);
+            }
+            Settlement::GivenUp(cause) => {
+                self.bury(number, Refusal::unanswered(cause), now, settings);
+            }
         }
         Ok(())
     }
@@ -368,7 +374,7 @@ impl Shelf {
             id: DeliveryId(number),
             to: delivery.to,
             event: delivery.event,
-            attempts: delivery.attempts.saturating_add(u32::from(refusal.cause.attempted())),
+            attempts: delivery.attempts,
             died_at: now,
             refusal,
         };

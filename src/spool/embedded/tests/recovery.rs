@@ -344,7 +344,7 @@ async fn random_life(seed: u64) {
                     };
                     *fate = match settlement {
                         Settlement::Delivered => Fate::Delivered,
-                        Settlement::DeadLetter(_) => Fate::Dead,
+                        Settlement::DeadLetter(_) | Settlement::GivenUp(_) => Fate::Dead,
                         Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {
                             Fate::Owed
                         }
