@@ -114,7 +114,7 @@ impl Forwarder {
         let now = Instant::now();
         if matches!(verdict, Verdict::Delivered | Verdict::Refused(_)) {
             self.concurrency.answered();
-            self.pace.answered();
+            self.pace.answered(slot.started(), now);
         }
         let (turn, settlement) = match verdict {
             Verdict::Delivered => (gate.succeeded(now), Settlement::Delivered),
@@ -130,9 +130,9 @@ impl Forwarder {
                 let throttled = matches!(code, "throttled" | "unavailable");
                 if throttled
                     && slot.used() != Use::Probe
-                    && self.concurrency.throttled(slot.started(), now)
+                    && self.pace.throttled(slot.started(), now)
                 {
-                    self.pace.throttled(now);
+                    self.concurrency.throttled(slot.started(), now);
                 }
                 (turn, self.try_again(lease, sent, hint, sent_at))
             }

@@ -1,15 +1,20 @@
 //! How fast attempts may follow each other, once the origin had trouble: a ramp that begins low,
-//! doubles each second up to what was known to be too much, and feels its way on from there.
+//! doubles each second up to what was known to be too much, and feels its way on from there; and
+//! none where what is refused has nothing to do with how fast it is sent ([`trial`]).
 //!
 //! An origin that comes back after an outage has cold caches and every other client at its door.
 //! One that throttles answers fast, so a bound on what is under way at once does not slow us down.
 //! Without trouble there is no bound.
+
+mod trial;
 
 use std::f64::consts::LN_2;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use trial::{BACK, Finding, Trial};
 
 /// Attempts a second with which a ramp begins.
 pub const RAMP_FIRST: f64 = 100.0;
@@ -19,8 +24,6 @@ pub const RATE_MIN: f64 = 1.0;
 const RATE_FREE: f64 = 20_000.0;
 /// Without trouble for so long the bound is dropped.
 const FREE_AFTER: Duration = Duration::from_secs(60);
-/// What a rate becomes that was too much.
-const BACK: f64 = 0.7;
 /// How much of a rate that was too much is added a second, once it is near.
 const FEEL: f64 = 0.05;
 /// So far beyond a rate that was too much, it is forgotten and the doubling goes on.
@@ -44,8 +47,10 @@ struct State {
     rate: Option<f64>,
     /// Up to this rate it doubles each second.
     known: f64,
-    /// The origin took something since it had too much: it was not simply away.
-    mixed: bool,
+    /// Whether the rate is to blame for what is refused,
+    trial: Trial,
+    /// and what rate and the known one were before it was lowered last.
+    undone: (Option<f64>, f64),
     tokens: f64,
     filled_at: Instant,
     troubled_at: Instant,
@@ -84,11 +89,12 @@ impl Meter {
 impl Pace {
     /// No bound yet.
     #[must_use]
-    pub const fn new(now: Instant) -> Self {
+    pub fn new(now: Instant) -> Self {
         let state = State {
             rate: None,
             known: RATE_FREE,
-            mixed: false,
+            trial: Trial::default(),
+            undone: (None, RATE_FREE),
             tokens: 0.0,
             filled_at: now,
             troubled_at: now,
@@ -132,11 +138,12 @@ impl Pace {
         state.tokens = (state.tokens - count).max(0.0);
     }
 
-    /// The origin took an attempt.
-    pub fn answered(&self) {
+    /// The origin took an attempt that started then.
+    pub fn answered(&self, started: Instant, now: Instant) {
         let mut state = self.state();
-        let Some(rate) = state.rate else { return };
-        state.mixed = true;
+        let finding = state.trial.weigh(false, started, now);
+        state.heed(finding);
+        let Some(rate) = state.rate.filter(|_| !state.trial.is_running()) else { return };
         if rate > FELT * state.known {
             // What was too much then is not any more.
             state.known = RATE_FREE;
@@ -146,18 +153,27 @@ impl Pace {
         state.rate = Some(rate + more).filter(|rate| *rate < RATE_FREE);
     }
 
-    /// The origin has too much: at the rate of late, or at the bound that there is. One that took
-    /// nothing since it said so last may simply be away, which tells no rate.
-    pub fn throttled(&self, now: Instant) {
+    /// The origin refused an attempt that started then, as if it had too much. Says whether it has:
+    /// at the rate of late, or at the bound that there is, which is then lowered once for all that
+    /// was under way together. One that took nothing since it said so last may simply be away, which
+    /// tells no rate; and one that refuses the same share at any rate is not helped by another.
+    pub fn throttled(&self, started: Instant, now: Instant) -> bool {
         let mut state = self.state();
         state.troubled_at = now;
+        let finding = state.trial.weigh(true, started, now);
+        state.heed(finding);
+        if finding != Finding::TooMuch || state.rate.is_some() && !state.trial.took_some() {
+            return false;
+        }
         let rate = match state.rate {
             None => (state.sent.rate(now) * BACK).max(RAMP_FIRST),
-            Some(rate) if state.mixed => (rate * BACK).max(RATE_MIN),
-            Some(_) => return,
+            Some(rate) => (rate * BACK).max(RATE_MIN),
         };
-        (state.rate, state.known, state.mixed) = (Some(rate), rate, false);
+        state.undone = (state.rate, state.known);
+        (state.rate, state.known) = (Some(rate), rate);
         (state.tokens, state.filled_at) = (0.0, now);
+        state.trial.begin(now);
+        true
     }
 
     /// The origin works again after so long: everything starts anew from a low rate. After a moment
@@ -165,13 +181,13 @@ impl Pace {
     pub fn restart(&self, after: Duration, now: Instant) {
         let mut state = self.state();
         let is_blip = after < BLIP;
-        if !(is_blip && state.mixed) {
+        if !(is_blip && state.trial.took_some()) {
             state.known = RATE_FREE;
         }
         let half = state.rate.filter(|_| is_blip).map_or(RAMP_FIRST, |rate| rate / 2.0);
         state.rate = Some(half.clamp(RATE_MIN, RAMP_FIRST));
         (state.tokens, state.filled_at, state.troubled_at) = (1.0, now, now);
-        state.mixed = false;
+        state.trial.forget();
     }
 
     /// Attempts a second that are allowed, unless there is no bound.
@@ -185,38 +201,59 @@ impl Pace {
     }
 }
 
+impl State {
+    /// Takes back what was done to a rate that was not to blame.
+    fn heed(&mut self, finding: Finding) {
+        match finding {
+            Finding::None | Finding::TooMuch => {}
+            Finding::NotTheRate => {
+                let (rate, known) = self.undone;
+                self.known = known;
+                self.rate = rate.map(|rate| rate.max(self.rate.unwrap_or(rate)));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
-    /// Sends as fast as the pace allows to an origin that takes `sustained` a second; answers what
-    /// went through and what did not, each second.
-    fn run(pace: &Pace, mut now: Instant, seconds: u32, sustained: f64) -> Vec<(u32, u32)> {
-        let tick = Duration::from_millis(5);
+    /// Sends as fast as the pace allows, up to 6,400 a second, to an origin that takes `sustained`
+    /// a second and refuses `share` of them without a reason, and that answers after 20 ms. Answers
+    /// what went through and what did not, each second.
+    fn run(
+        pace: &Pace,
+        mut now: Instant,
+        seconds: u32,
+        (sustained, share): (f64, f64),
+    ) -> Vec<(u32, u32)> {
+        let (tick, mut random) = (Duration::from_millis(5), fastrand::Rng::with_seed(7));
         let (most, mut curve) = ((sustained / 10.0).max(1.0), Vec::new());
-        let mut bucket = most;
-        let mut last_throttled: Option<Instant> = None;
+        let (mut bucket, mut under_way) = (most, VecDeque::new());
         for _ in 0..seconds {
             let (mut taken, mut refused) = (0, 0);
             for _ in 0..200 {
                 now += tick;
                 bucket = (bucket + sustained * tick.as_secs_f64()).min(most);
-                let Ok(count) = pace.ready(now) else { continue };
-                let count = count.min(32);
-                pace.started(count, now);
-                for _ in 0..count {
-                    if bucket >= 1.0 {
-                        bucket -= 1.0;
-                        taken += 1;
-                        pace.answered();
-                    } else {
-                        refused += 1;
-                        if last_throttled.is_none_or(|at| now > at + tick) {
-                            pace.throttled(now);
+                if under_way.len() > 3 {
+                    let (started, count) = under_way.pop_front().unwrap();
+                    for _ in 0..count {
+                        if bucket >= 1.0 && random.f64() >= share {
+                            bucket -= 1.0;
+                            taken += 1;
+                            pace.answered(started, now);
+                        } else {
+                            refused += 1;
+                            pace.throttled(started, now);
                         }
-                        last_throttled = Some(now);
                     }
                 }
+                let count = pace.ready(now).map_or(0, |count| count.min(32));
+                pace.started(count, now);
+                under_way.push_back((now, count));
             }
             curve.push((taken, refused));
         }
@@ -235,7 +272,7 @@ mod tests {
         let now = Instant::now();
         let pace = Pace::new(now);
         pace.restart(BLIP, now);
-        let curve = run(&pace, now, 6, 1e9);
+        let curve = run(&pace, now, 6, (1e9, 0.0));
         assert!(f64::from(curve[0].0) <= 2.0 * RAMP_FIRST, "{curve:?}");
         for pair in curve.windows(2) {
             let growth = f64::from(pair[1].0) / f64::from(pair[0].0);
@@ -249,7 +286,7 @@ mod tests {
         let now = Instant::now();
         for sustained in [5.0, 100.0, 1_000.0] {
             let pace = Pace::new(now);
-            let curve = run(&pace, now, 60, sustained);
+            let curve = run(&pace, now, 60, (sustained, 0.0));
             let settled = &curve[20..];
             let taken: u32 = settled.iter().map(|(taken, _)| taken).sum();
             let refused: u32 = settled.iter().map(|(_, refused)| refused).sum();
@@ -261,11 +298,34 @@ mod tests {
     }
 
     #[test]
+    fn an_origin_that_refuses_a_share_at_any_rate_is_not_sent_less_and_less() {
+        let now = Instant::now();
+        for share in [0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3] {
+            let pace = Pace::new(now);
+            let curve = run(&pace, now, 120, (1e9, share));
+            let taken: u32 = curve[20..].iter().map(|(taken, _)| taken).sum();
+            let rate = f64::from(taken) / 100.0;
+            assert!(rate > 500.0, "{share}: {rate} in {curve:?}");
+        }
+    }
+
+    #[test]
+    fn an_origin_that_throttles_and_is_ill_is_sent_about_what_it_sustains() {
+        let now = Instant::now();
+        let pace = Pace::new(now);
+        let curve = run(&pace, now, 60, (200.0, 0.05));
+        let sum = |of: fn(&(u32, u32)) -> u32| curve[20..].iter().map(of).sum::<u32>();
+        let (taken, refused) = (f64::from(sum(|one| one.0)), f64::from(sum(|one| one.1)));
+        assert!(taken / (200.0 * 40.0) > 0.6, "{curve:?}");
+        assert!(refused / (taken + refused) < 0.25, "{curve:?}");
+    }
+
+    #[test]
     fn a_bound_is_forgotten_after_a_minute_without_trouble() {
         let now = Instant::now();
         let pace = Pace::new(now);
         pace.started(10, now);
-        pace.throttled(now);
+        pace.throttled(now, now);
         assert!(pace.rate().is_some());
         assert_eq!(pace.ready(now + FREE_AFTER), Ok(usize::MAX));
     }

@@ -237,6 +237,27 @@ async fn what_nears_its_age_is_told_before_it_is_given_up() {
     relay.finish().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_refuses_some_at_any_rate_is_not_taken_for_a_throttling_one() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    // As one of ten servers does behind a balancer.
+    upstream.misbehave(r#"{"status":503,"share":0.1}"#);
+    let (count, posted) = (3_000, Instant::now());
+    let answer = relay.post_with("/v1/beacon/conversion", LINES, orders(0, count)).await;
+    assert_eq!(answer.status, 202);
+    while relay.status().await["ledger"]["store"]["spooled"] != 0 {
+        // By the third second of lowered rates it would be some ten a second.
+        let late = posted.elapsed() > Duration::from_secs(60);
+        assert!(!late, "{:#}", relay.status().await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let stats = upstream.sandbox.stats();
+    println!("{count} in {:?}, {} requests", posted.elapsed(), stats.requests);
+    assert_eq!(stats.accepted, count as u64);
+    relay.finish().await;
+}
+
 /// An upstream that takes so many requests a second and answers 429 to the rest.
 #[derive(Debug)]
 struct Throttling {
