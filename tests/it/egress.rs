@@ -177,6 +177,33 @@ async fn a_connection_that_breaks_off_or_refuses_loses_no_view() {
 }
 
 #[tokio::test]
+async fn a_half_open_connection_of_http_2_is_found_out_before_an_attempt_ends() {
+    let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
+    let upstream = CountedUpstream::start_tls(&["h2"], usize::MAX).await;
+    let proxy = TunnelProxy::start().await;
+    let more = format!("proxy = \"{}\"\nattempt_within = \"8 s\"", proxy.url());
+    let config = to(&upstream, &dir, &more).replace("beacon-view", "beacon-click");
+    let relay = TestRelay::start_with(&config, &unused).await;
+    for n in 0..2 {
+        let click = format!("/v1/beacon/click/{n}");
+        assert_eq!(relay.post(&click, r#"{"user_id":"u"}"#).await.status, 202);
+        if n == 0 {
+            relay.settled().await;
+            proxy.freeze();
+        }
+    }
+    relay.settled().await;
+    let targets: Vec<String> = upstream.seen().into_iter().map(|one| one.target).collect();
+    assert_eq!(targets, ["/v1/beacon/click/0", "/v1/beacon/click/1"]);
+    assert_eq!(upstream.connections(), 2);
+    let metrics = relay.metrics().await;
+    let verdict =
+        |of| format!(r#"beacon_relay_attempts_total{{destination="tls",verdict="{of}"}}"#);
+    assert!(metrics.contains(&verdict("broken")) && !metrics.contains(&verdict("timeout")));
+    relay.finish().await;
+}
+
+#[tokio::test]
 async fn an_events_own_url_is_followed_to_where_it_may_lead() {
     let (unused, base) = (FakeUpstream::start().await, CountedUpstream::start().await);
     let named = CountedUpstream::start().await;

@@ -97,6 +97,11 @@ pub struct Client {
     proxy_authorization: Option<HeaderValue>,
 }
 
+/// A shared connection of HTTP/2 on which something is under way is asked for a sign of life each
+/// such part of an attempt's time, and given up after another one: a half-open one is found out
+/// while there is time, and not by all that is sent on it, one after the other.
+const PINGS: u32 = 4;
+
 /// An answer's body is read no further, for the sake of its connection, than this.
 const DRAINED_BYTES_MAX: usize = 64 * 1024;
 
@@ -116,6 +121,8 @@ impl Client {
             .pool_max_idle_per_host(limits.idle_connections_max)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
+            .http2_keep_alive_interval(limits.attempt_within / PINGS)
+            .http2_keep_alive_timeout(limits.attempt_within / PINGS)
             .build(connector);
         let proxy_authorization = network.proxy.as_ref().and_then(Proxy::authorization).cloned();
         let attempt_within = limits.attempt_within;
