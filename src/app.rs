@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::caller::{Access, Limiter};
 use crate::clock::Clock;
-use crate::config::Plan;
-use crate::config::plan::{Admin, Server};
+use crate::config::plan::Server;
+use crate::config::{Admin, Plan};
 use crate::event::SourceName;
 use crate::forward::{Forwarder, Stop};
 use crate::http::admin::Jobs;

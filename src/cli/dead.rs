@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::remote::{Api, Remote, encoded};
 use super::table::{self, Look, Table, cell};
+use crate::clock::{Clock, Timestamp};
+use crate::units;
 
 /// Lists dead letters of a running relay, shows one, puts them back in line, or drops them.
 #[derive(Debug, Args)]
@@ -87,10 +89,10 @@ struct Filter {
     /// With this order_id in the body
     #[arg(long, value_name = "ID")]
     order_id: Option<String>,
-    /// Given up at this time or later, as 2026-11-21T09:30:00Z
+    /// Given up at this time or later: 2026-11-21T09:30:00Z, or so long ago as "2 h"
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Given up before this time
+    /// Given up before this time, or longer ago than that
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
 }
@@ -107,24 +109,35 @@ struct Which {
 }
 
 impl Filter {
-    fn members(&self) -> Map<String, Value> {
+    /// What the API is asked for.
+    fn members(&self, now: Timestamp) -> Map<String, Value> {
+        let (since, until) = (moment(self.since.as_ref(), now), moment(self.until.as_ref(), now));
         let members = [
             ("destination", &self.destination),
             ("kind", &self.kind),
             ("reason", &self.reason),
             ("publisher", &self.publisher),
             ("order_id", &self.order_id),
-            ("since", &self.since),
-            ("until", &self.until),
+            ("since", &since),
+            ("until", &until),
         ];
         let said = members.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
         said.map(|(name, value)| (name.to_owned(), json!(value))).collect()
     }
 }
 
+/// A time that may be said as how long ago it was; the relay tells what is neither.
+fn moment(said: Option<&String>, now: Timestamp) -> Option<String> {
+    let ago = |text: &String| {
+        let millis = u64::try_from(units::span(text).ok()?.as_millis()).ok()?;
+        Some(Timestamp::from_millis(now.as_millis().saturating_sub(millis)).to_string())
+    };
+    said.map(|text| ago(text).unwrap_or_else(|| text.clone()))
+}
+
 impl Which {
-    fn body(&self) -> anyhow::Result<Value> {
-        let filter = self.filter.members();
+    fn body(&self, now: Timestamp) -> anyhow::Result<Value> {
+        let filter = self.filter.members(now);
         let said =
             [!self.ids.is_empty(), !filter.is_empty(), self.all].into_iter().filter(|said| *said);
         match said.count() {
@@ -150,8 +163,11 @@ impl Dead {
 
     async fn ask(self) -> anyhow::Result<()> {
         let (api, json) = (self.remote.api()?, self.remote.json);
+        let now = Clock::system().now();
         match self.command {
-            Command::List { filter, limit, after } => list(&api, json, &filter, limit, after).await,
+            Command::List { filter, limit, after } => {
+                list(&api, json, &filter.members(now), limit, after).await
+            }
             Command::Show { id, reveal } => {
                 let path = format!("/api/dead/{id}");
                 let letter = if reveal {
@@ -164,14 +180,14 @@ impl Dead {
                 Ok(())
             }
             Command::Replay { which, dry_run, rate } => {
-                let mut body = which.body()?;
+                let mut body = which.body(now)?;
                 if let Some(rate) = rate {
                     body["rate"] = json!(rate);
                 }
                 act(&api, json, "replay", body, dry_run).await
             }
             Command::Drop { which, dry_run, yes } => {
-                let body = which.body()?;
+                let body = which.body(now)?;
                 if !dry_run && !yes && !confirmed(&api, &body).await? {
                     bail!("nothing was dropped");
                 }
@@ -184,12 +200,12 @@ impl Dead {
 async fn list(
     api: &Api,
     json: bool,
-    filter: &Filter,
+    filter: &Map<String, Value>,
     limit: u16,
     after: Option<u64>,
 ) -> anyhow::Result<()> {
     let mut path = format!("/api/dead?limit={limit}");
-    for (name, value) in filter.members() {
+    for (name, value) in filter {
         path.push_str(&format!("&{name}={}", encoded(value.as_str().unwrap_or_default())));
     }
     if let Some(after) = after {
@@ -284,6 +300,17 @@ fn sentence(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_said_as_it_is_or_as_how_long_ago() {
+        let now = Timestamp::from_millis(7_200_500);
+        let said = |text: &str| moment(Some(&text.to_owned()), now).unwrap();
+        assert_eq!(said("2 h"), "1970-01-01T00:00:00.500Z");
+        assert_eq!(said("2h"), said("120m"));
+        assert_eq!(said("2026-11-21T09:30:00Z"), "2026-11-21T09:30:00Z");
+        assert_eq!(said("yesterday"), "yesterday");
+        assert_eq!(moment(None, now), None);
+    }
 
     #[test]
     fn what_was_left_is_said_with_its_reason() {

@@ -33,9 +33,9 @@ impl Health {
             Some(url) => url,
             None => {
                 // A fault of the configuration is a relay that is not ready, not a refusal: exit 1.
-                let plan = self.file.layers().plan();
-                let plan = plan.map_err(|faults| anyhow::anyhow!("{faults}"))?;
-                format!("http://{}", reachable(plan.admin.listen))
+                let admin = self.file.layers().admin();
+                let admin = admin.map_err(|faults| anyhow::anyhow!("{faults}"))?;
+                format!("http://{}", reachable(admin.listen))
             }
         };
         let url = format!("{}/readyz", base.trim_end_matches('/'));

@@ -13,6 +13,7 @@ mod spool;
 mod status;
 mod table;
 mod validate;
+mod web;
 
 use std::io::Write;
 use std::path::PathBuf;

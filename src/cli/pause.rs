@@ -54,7 +54,7 @@ fn act(remote: &Remote, name: &str, action: &str, body: &Value) -> anyhow::Resul
     let paused = &answer["paused"];
     super::say(&match paused["until"].as_str() {
         Some(until) => format!("{name} is paused until {until}"),
-        None if paused.is_null() => format!("{name} is sent to"),
+        None if paused.is_null() => format!("{name} is not paused"),
         None => format!("{name} is paused until `beacon-relay resume {name}`"),
     });
     Ok(())

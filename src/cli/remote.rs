@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
 use clap::Args;
-use http::Method;
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use serde_json::Value;
 
 use super::ConfigFile;
+use super::web::{self, Web};
 use crate::http::admin::Token;
 
 /// Which relay is asked, and how its answer is printed.
@@ -22,6 +25,9 @@ pub(super) struct Remote {
     /// Configuration file, laid over the compiled-in defaults
     #[arg(long, value_name = "FILE", env = "BEACON_RELAY_CONFIG", global = true)]
     config: Option<PathBuf>,
+    /// Certificate authorities of an https URL, PEM [default: those that browsers trust]
+    #[arg(long, value_name = "FILE", global = true)]
+    ca: Option<PathBuf>,
     /// Prints the answer as JSON, for programs
     #[arg(long, global = true)]
     pub(super) json: bool,
@@ -29,6 +35,8 @@ pub(super) struct Remote {
 
 /// Longer than the API looks, or waits for a job, before it answers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+/// Bytes of an answer: a page of a thousand letters with large bodies.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
 
 /// A relay that can be asked.
 #[derive(Debug)]
@@ -36,20 +44,26 @@ pub(super) struct Api {
     base: String,
     token: Option<Token>,
     reveal: Option<Token>,
-    client: reqwest::Client,
+    web: Web,
 }
 
 impl Remote {
     /// The relay of the configuration, or of `--url`; the tokens are the configuration's.
     pub(super) fn api(&self) -> anyhow::Result<Api> {
         let file = ConfigFile { config: self.config.clone() };
-        let plan = file.layers().plan().map_err(|faults| anyhow!("{faults}"))?;
+        let admin = file.layers().admin().map_err(|faults| anyhow!("{faults}"))?;
         let base = match &self.url {
             Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", reachable(plan.admin.listen)),
+            None => format!("http://{}", reachable(admin.listen)),
         };
-        let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
-        Ok(Api { base, token: plan.admin.token, reveal: plan.admin.reveal, client })
+        let is_url = base.parse::<Uri>().is_ok_and(|uri| {
+            uri.authority().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
+        });
+        if !is_url {
+            bail!("{base} is no URL to ask: write it as http://127.0.0.1:9090");
+        }
+        let web = web::client(&web::trust(self.ca.as_deref())?);
+        Ok(Api { base, token: admin.token, reveal: admin.reveal, web })
     }
 }
 
@@ -77,36 +91,63 @@ impl Api {
         body: Option<&Value>,
         token: Option<&Token>,
     ) -> anyhow::Result<Value> {
-        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base));
         if let Some(bearer) = token.and_then(Token::bearer) {
             request = request.header(AUTHORIZATION, bearer);
         }
-        if let Some(body) = body {
-            request = request.json(body);
+        if body.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
         }
-        let answer = request.send().await.map_err(|error| self.unreachable(&error))?;
-        let status = answer.status();
-        let text = answer.text().await.context("the answer broke off: ask again")?;
-        let read = serde_json::from_str::<Value>(&text);
+        let body = body.map_or_else(Bytes::new, |body| body.to_string().into());
+        let request = request.body(Full::new(body)).context("no request can be made of this")?;
+        let exchange = async {
+            let answer =
+                self.web.request(request).await.map_err(|error| self.unreachable(&error))?;
+            let (status, body) = (answer.status(), answer.into_body());
+            let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+            let body = body.map_err(|_| anyhow!("the answer broke off: ask again"))?.to_bytes();
+            Ok::<_, anyhow::Error>((status, body))
+        };
+        let (status, body) =
+            tokio::time::timeout(ANSWER_WITHIN, exchange).await.unwrap_or_else(|_elapsed| {
+                let within = ANSWER_WITHIN.as_secs();
+                Err(anyhow!("{} did not answer within {within} s: look at its log", self.base))
+            })?;
+        let read = serde_json::from_slice::<Value>(&body);
         if status.is_success() {
             return read.with_context(|| format!("{} is no admin listener of a relay", self.base));
         }
-        match read.ok().and_then(|problem| problem["detail"].as_str().map(str::to_owned)) {
-            Some(detail) => bail!("{detail}"),
-            None => bail!("{} answers {status}, as no relay does: check --url", self.base),
+        let detail = read.ok().and_then(|it| it["detail"].as_str().map(str::to_owned));
+        let Some(detail) = detail else {
+            bail!("{} answers {status}, as no relay does: check --url", self.base)
+        };
+        match status {
+            StatusCode::UNAUTHORIZED if token.is_none() => bail!(
+                "{} asks for a token: name its variable in admin.token_env of the configuration, or \
+                 in BEACON_RELAY_ADMIN__TOKEN_ENV, and export it",
+                self.base
+            ),
+            StatusCode::UNAUTHORIZED => bail!(
+                "{} knows no such token: look whether the variable of admin.token_env, or of \
+                 admin.reveal_token_env for --reveal, holds what the relay was started with",
+                self.base
+            ),
+            // These paths are there on any admin listener.
+            StatusCode::NOT_FOUND if path == "/api/status" || path.starts_with("/api/dead?") => {
+                bail!("{} is no admin listener: is it the public one? check --url", self.base)
+            }
+            _ => bail!("{detail}"),
         }
     }
 
-    fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
-        let base = &self.base;
-        if error.is_builder() {
-            anyhow!("{base} is no URL to ask: write it as http://127.0.0.1:9090")
-        } else if error.is_timeout() {
-            anyhow!("{base} did not answer within {} s: look at its log", ANSWER_WITHIN.as_secs())
+    fn unreachable(&self, error: &(dyn std::error::Error + 'static)) -> anyhow::Error {
+        let (base, root) = (&self.base, web::root(error));
+        if web::is_about_tls(error) {
+            anyhow!("no TLS with {base}: {root}; --ca names a file of authorities to believe")
         } else {
             anyhow!(
-                "nothing answers on {base}: is `beacon-relay serve` running, and is this its \
-                 admin.listen? --config and --url name another"
+                "nothing answers on {base} ({root}): is `beacon-relay serve` running, and is this \
+                 its admin.listen? --config and --url name another"
             )
         }
     }

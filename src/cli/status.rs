@@ -105,12 +105,24 @@ fn destinations(status: &Value) -> Table {
             cell(&one["retrying"]),
             cell(&one["in_flight"]),
             (cell(&one["dead"]).0, dead),
-            (about_seconds(one["oldest_age_seconds"].as_f64().unwrap_or(0.0)), Look::Plain),
+            oldest(one),
             (format!("{}/{}", one["concurrency"]["now"], one["concurrency"]["max"]), Look::Plain),
             (eta.as_f64().map_or_else(|| "-".to_owned(), about_seconds), Look::Plain),
         ]);
     }
     table
+}
+
+/// The age of what waits longest, and how much of it is soon too old.
+fn oldest(one: &Value) -> (String, Look) {
+    let age = match one["oldest_age_seconds"].as_f64() {
+        Some(age) if age > 0.0 => about_seconds(age),
+        Some(_) | None => "-".to_owned(),
+    };
+    match one["expiring"].as_u64() {
+        Some(count) if count > 0 => (format!("{age}, {count} expire soon"), Look::Bad),
+        Some(_) | None => (age, Look::Plain),
+    }
 }
 
 /// What keeps deliveries from going, the operator's own wish first.
@@ -133,7 +145,7 @@ fn state(one: &Value) -> (String, Look) {
     }
     match one["closed_for_seconds"].as_f64() {
         Some(left) => (format!("waits {}", about_seconds(left)), Look::Bad),
-        None => ("open".to_owned(), Look::Plain),
+        None => ("ok".to_owned(), Look::Plain),
     }
 }
 
@@ -207,6 +219,14 @@ mod tests {
     }
 
     #[test]
+    fn what_expires_soon_stands_beside_the_oldest() {
+        let mut one = json!({ "oldest_age_seconds": 0.0, "expiring": 0 });
+        assert_eq!(oldest(&one), ("-".to_owned(), Look::Plain));
+        one = json!({ "oldest_age_seconds": 7_260.0, "expiring": 3 });
+        assert_eq!(oldest(&one), ("2 h 1 m, 3 expire soon".to_owned(), Look::Bad));
+    }
+
+    #[test]
     fn what_keeps_a_destination_is_told_the_operators_wish_first() {
         let mut one = json!({ "paused": { "until": null }, "refusing": true, "breaker": "open",
             "redirecting": false, "closed_for_seconds": 2.0 });
@@ -218,6 +238,6 @@ mod tests {
         one["breaker"] = "closed".into();
         assert_eq!(state(&one).0, "waits 2 s");
         one["closed_for_seconds"] = Value::Null;
-        assert_eq!(state(&one), ("open".to_owned(), Look::Plain));
+        assert_eq!(state(&one), ("ok".to_owned(), Look::Plain));
     }
 }

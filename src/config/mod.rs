@@ -3,6 +3,7 @@
 //! Each room owns its settings type; this one gathers them and finds every fault at once.
 
 mod access;
+mod admin;
 mod clients;
 mod destinations;
 pub mod fault;
@@ -25,6 +26,7 @@ use layers::{Item, Table, Value};
 use reader::Found;
 use secret::Outside;
 
+pub use admin::Admin;
 pub use plan::Plan;
 pub use written::Written;
 
@@ -74,6 +76,21 @@ impl Layers {
     /// # Errors
     /// Every fault at once, each with its place and remedy.
     pub fn plan(&self) -> Result<Plan, Faults> {
+        let (root, found) = self.merged();
+        plan::plan(&root, found, self)
+    }
+
+    /// Of the merged layers where a running relay is asked, and with which tokens. Whoever asks
+    /// needs none of the relay's other secrets, nor settings that are right.
+    ///
+    /// # Errors
+    /// Files that cannot be read, and an address that is none.
+    pub fn admin(&self) -> Result<Admin, Faults> {
+        let (root, found) = self.merged();
+        admin::read_alone(&root, found, self)
+    }
+
+    fn merged(&self) -> (Table, Found) {
         let mut faults = Vec::new();
         let compiled: Arc<str> = "config/relay.toml (compiled in)".into();
         let mut root = layers::from_toml(&compiled, DEFAULT, None, &mut faults);
@@ -95,7 +112,7 @@ impl Layers {
         for fault in faults {
             found.add(&fault.place, fault.what, fault.remedy);
         }
-        plan::plan(&root, found, self)
+        (root, found)
     }
 
     fn file_layer(&self, faults: &mut Vec<Fault>) -> Option<Table> {

@@ -13,11 +13,10 @@ use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas};
 use super::written::Written;
-use super::{access, clients, destinations, tls};
+use super::{Admin, access, admin, clients, destinations, tls};
 use crate::caller::Access;
 use crate::event::{DestinationName, SourceName};
 use crate::forward::verdict::WhenUnsure;
-use crate::http::admin::Token;
 use crate::origin::Origins;
 use crate::source::keep::Keep;
 use crate::spool::embedded::Keyring;
@@ -73,17 +72,6 @@ pub struct Server {
     pub grace: Duration,
 }
 
-/// The admin listener.
-#[derive(Clone, Debug)]
-pub struct Admin {
-    /// Where it listens.
-    pub listen: SocketAddr,
-    /// The token of its API.
-    pub token: Option<Token>,
-    /// The token of those who may also see values of bodies.
-    pub reveal: Option<Token>,
-}
-
 /// The store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spool {
@@ -117,7 +105,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     // Whether there is any decides how far the door may be open; who they are is read further down.
     let has_clients = !reader.tables("client").is_empty();
     let server = reader.table("server").and_then(|reader| server(reader, has_clients));
-    let admin = reader.table("admin").and_then(|reader| admin(reader, outside));
+    let admin = reader.table("admin").and_then(|reader| admin::read(reader, outside));
     let spool = reader.table("spool").and_then(|reader| spool(reader, outside));
     let log = reader.table("log").and_then(log_settings);
     if let (Some((server, _)), Some(admin)) = (&server, &admin)
@@ -150,7 +138,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     }
 }
 
-fn address(reader: &Reader<'_>) -> Option<SocketAddr> {
+pub(super) fn address(reader: &Reader<'_>) -> Option<SocketAddr> {
     reader.parsed("listen", |text| {
         text.parse::<SocketAddr>().map_err(|_| r#"is no address: write "127.0.0.1:8080""#)
     })
@@ -222,15 +210,6 @@ fn server(reader: Reader<'_>, has_clients: bool) -> Option<(Server, Access)> {
         grace: grace?,
     };
     Some((server, access?))
-}
-
-fn admin(reader: Reader<'_>, outside: &dyn Outside) -> Option<Admin> {
-    let listen = address(&reader);
-    let own = secret::read(&reader, outside, "token_env", "token_file");
-    let reveal = secret::read(&reader, outside, "reveal_token_env", "reveal_token_file");
-    reader.finish();
-    let token = |secret: Option<Vec<u8>>| secret.map(|secret| Token::new(&secret));
-    Some(Admin { listen: listen?, token: token(own), reveal: token(reveal) })
 }
 
 fn spool(reader: Reader<'_>, outside: &dyn Outside) -> Option<Spool> {

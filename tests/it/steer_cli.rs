@@ -4,7 +4,7 @@ use std::process::Output;
 
 use tokio::process::Command;
 
-use crate::support::{FakeUpstream, TestRelay};
+use crate::support::{CountedUpstream, FakeUpstream, TestRelay};
 
 /// Runs the binary against a relay's admin listener.
 async fn run(relay: &TestRelay, args: &[&str]) -> Output {
@@ -71,10 +71,54 @@ async fn an_operator_sees_replays_drops_and_pauses() {
     assert!(said(&run(&relay, &["pause", "events-api", "--for", "10m"]).await).contains("until 2"));
     assert!(said(&run(&relay, &["status"]).await).contains("paused until"));
     let resumed = said(&run(&relay, &["resume", "events-api"]).await);
-    assert_eq!(resumed.trim(), "events-api is sent to");
+    assert_eq!(resumed.trim(), "events-api is not paused");
     let unknown = refused(&run(&relay, &["pause", "other"]).await);
     assert!(unknown.contains("events-api"), "{unknown}");
     relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn over_tls_a_proxy_is_asked_whose_authority_is_named() {
+    let proxy = CountedUpstream::start_tls(&["http/1.1"], usize::MAX).await;
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("ca.pem");
+    std::fs::write(&ca, proxy.authority_pem()).unwrap();
+    let doubted = refused(&run_at(&proxy.url(), &["status"]).await);
+    assert!(doubted.contains("no TLS with") && doubted.contains("--ca"), "{doubted}");
+    assert_eq!(proxy.seen().len(), 0);
+    let asked = refused(&run_at(&proxy.url(), &["status", "--ca", ca.to_str().unwrap()]).await);
+    // It answers as no relay does.
+    assert!(asked.contains("is no admin listener of a relay"), "{asked}");
+    assert_eq!(proxy.seen()[0].target, "/api/status");
+}
+
+#[tokio::test]
+async fn a_token_is_asked_for_in_words_that_name_its_setting() {
+    let upstream = FakeUpstream::start().await;
+    let config = "[admin]\nlisten = \"0.0.0.0:0\"\ntoken_env = \"ADMIN_TOKEN\"\n";
+    let relay = TestRelay::start_with(config, &upstream).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    // Nothing of what only the relay needs is there.
+    let of_relay = "[[destination]]\nname = \"events-api\"\nauth = { type = \"bearer\", \
+        token_env = \"NOT_HERE\" }\n";
+    std::fs::write(&file, format!("{config}reveal_token_env = \"NOR_HERE\"\n{of_relay}")).unwrap();
+    let ask = async |token: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+        command.args(["status", "--url", &format!("http://{}", relay.admin_addr())]);
+        command.env("BEACON_RELAY_CONFIG", &file).env_remove("ADMIN_TOKEN");
+        command.envs(token.map(|token| ("ADMIN_TOKEN", token))).output().await.unwrap()
+    };
+    assert!(said(&ask(Some("hush")).await).contains("the sums balance"));
+    let none = refused(&ask(None).await);
+    assert!(none.contains("asks for a token") && none.contains("admin.token_env"), "{none}");
+    let wrong = refused(&ask(Some("hash")).await);
+    assert!(wrong.contains("knows no such token"), "{wrong}");
+    let public = refused(&run_at(&format!("http://{}", relay.addr()), &["status"]).await);
+    assert!(public.contains("is no admin listener"), "{public}");
+    let nothing = refused(&run_at("127.0.0.1:9090", &["status"]).await);
+    assert!(nothing.contains("write it as http://"), "{nothing}");
     relay.finish().await;
 }
 

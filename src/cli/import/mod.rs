@@ -16,7 +16,7 @@ mod survey;
 mod table;
 mod upload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -33,9 +33,8 @@ use self::survey::survey;
 use self::table::TableFault;
 use self::upload::{Relay, bearer, orders_at};
 use super::remote::reachable;
-use super::{ConfigFile, Refused};
+use super::{ConfigFile, Refused, web};
 use crate::caller::Rate;
-use crate::forward::client::Trust;
 use crate::units;
 
 /// Uploads a shop's file of orders, goes on where it stopped, and tells what became of each.
@@ -165,7 +164,7 @@ impl Import {
             }
         };
         let uri = orders_at(&base)?;
-        let trust = self.ca.as_deref().map_or_else(|| Ok(Trust::default()), trust)?;
+        let trust = web::trust(self.ca.as_deref())?;
         let to = uri.to_string();
         let relay = Relay::new(uri, self.key()?, &trust, self.patience);
         let outcomes = self.outcomes.clone();
@@ -185,11 +184,4 @@ impl Import {
             Ok(_) | Err(_) => Err(Refused(format!("the environment variable {name} holds no key"))),
         }
     }
-}
-
-fn trust(path: &Path) -> Result<Trust, Refused> {
-    let name = path.display();
-    let pem =
-        std::fs::read(path).map_err(|error| Refused(format!("cannot read {name}: {error}")))?;
-    Trust::only(&pem).map_err(|fault| Refused(format!("{name} {fault}")))
 }

@@ -7,15 +7,12 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::outcome::{Told, printable};
 use crate::cli::Refused;
+use crate::cli::web::{self, Web};
 use crate::clock::Clock;
 use crate::forward::backoff::Backoff;
 use crate::forward::client::Trust;
@@ -37,7 +34,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The relay.
 pub(super) struct Relay {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Web,
     uri: Uri,
     key: Option<HeaderValue>,
     /// How long one batch is tried.
@@ -110,18 +107,8 @@ impl Relay {
         trust: &Trust,
         patience: Duration,
     ) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_connect_timeout(Some(Duration::from_secs(10)));
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(trust.config())
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let client = Client::builder(TokioExecutor::new()).build(https);
         let (clock, random) = (Clock::system(), fastrand::Rng::new());
-        Self { client, uri, key, patience, clock, random }
+        Self { client: web::client(trust), uri, key, patience, clock, random }
     }
 
     /// Posts lines of orders until they are answered for good. `waiting` is told why it is not yet.
@@ -170,7 +157,11 @@ impl Relay {
         }
         let request = request.body(Full::new(lines.clone())).context("no request can be made")?;
         let exchange = async {
-            let answer = self.client.request(request).await.map_err(|error| root(&error))?;
+            let answer = self
+                .client
+                .request(request)
+                .await
+                .map_err(|error| web::root(&error).to_string())?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
             let body = body.map_err(|_| "the answer broke off".to_owned())?;
@@ -227,15 +218,6 @@ impl Relay {
     fn hint(&self, headers: &HeaderMap) -> Option<Duration> {
         retry_after(headers.get(RETRY_AFTER)?.as_bytes(), self.clock.now())
     }
-}
-
-/// The innermost cause, which says more than "client error".
-fn root(error: &dyn std::error::Error) -> String {
-    let mut root = error;
-    while let Some(source) = root.source() {
-        root = source;
-    }
-    root.to_string()
 }
 
 #[cfg(test)]
