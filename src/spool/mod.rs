@@ -169,8 +169,9 @@ impl Want {
 /// breaker waits between two probes, so that what comes in meanwhile still goes first.
 pub const FRESH_FOR: Duration = Duration::from_secs(8);
 /// How many of the newest events stay in the live lane, about: what lies farther behind is backlog.
-/// Few enough that the newest is sent in seconds by a slow destination, or at the begin of a ramp.
-pub const FRESH_MAX: u64 = 64;
+/// Few enough that the newest is sent in seconds at the begin of a ramp, and as many as may come in
+/// before the probe that ends an outage: two seconds and a burst of what leaves 200,000 in an hour.
+pub const FRESH_MAX: u64 = 256;
 
 /// The queue of a destination that a delivery waits in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
