@@ -187,7 +187,7 @@ impl Pace {
         let half = state.rate.filter(|_| is_blip).map_or(RAMP_FIRST, |rate| rate / 2.0);
         state.rate = Some(half.clamp(RATE_MIN, RAMP_FIRST));
         (state.tokens, state.filled_at, state.troubled_at) = (1.0, now, now);
-        state.trial.forget();
+        state.trial.forget(is_blip);
     }
 
     /// Attempts a second that are allowed, unless there is no bound.

@@ -107,9 +107,11 @@ impl Trial {
         (self.lowered_at, self.running) = (Some(now), true);
     }
 
-    /// The origin was away: what it did before tells nothing.
-    pub(super) fn forget(&mut self) {
-        *self = Self::default();
+    /// The origin was away: what it did before tells nothing, unless it was but a moment; then what
+    /// was found out holds.
+    pub(super) fn forget(&mut self, is_blip: bool) {
+        let believed = self.believed.filter(|_| is_blip);
+        *self = Self { believed, ..Self::default() };
     }
 
     /// Answers that a trial needs. The two shares that it must tell apart are so far from each other
