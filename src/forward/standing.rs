@@ -26,7 +26,7 @@ pub struct Standing {
 
 impl Standing {
     /// How long so many deliveries that are not fresh will take as it goes now. Nothing when nothing
-    /// of them goes.
+    /// of them goes, for whoever waits for an origin or an operator waits for a time nobody knows.
     #[must_use]
     pub fn eta(&self, waiting: u64) -> Option<Duration> {
         /// Below one in a hundred seconds an estimate would tell nothing.
@@ -36,7 +36,8 @@ impl Standing {
         if waiting < 1.0 {
             return Some(Duration::ZERO);
         }
-        let moves = self.drained_per_second >= SLOWEST;
+        let is_held = self.gate.broken || self.gate.refusing || self.paused.is_some();
+        let moves = !is_held && self.drained_per_second >= SLOWEST;
         moves.then(|| Duration::from_secs_f64(waiting / self.drained_per_second))
     }
 }
@@ -59,5 +60,12 @@ mod tests {
         assert_eq!(standing(50.0).eta(1_000), Some(Duration::from_secs(20)));
         assert_eq!(standing(0.0).eta(1_000), None);
         assert_eq!(standing(0.0).eta(0), Some(Duration::ZERO));
+        let broken = gate::Standing { broken: true, ..gate::Standing::default() };
+        let refusing = gate::Standing { refusing: true, ..gate::Standing::default() };
+        for gate in [broken, refusing] {
+            assert_eq!(Standing { gate, ..standing(50.0) }.eta(1_000), None);
+        }
+        let paused = Some(super::super::pause::FOR_EVER);
+        assert_eq!(Standing { paused, ..standing(50.0) }.eta(1_000), None);
     }
 }
