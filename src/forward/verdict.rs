@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{DATE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::clock::Timestamp;
 use crate::event::EventKind;
@@ -158,9 +159,68 @@ pub fn retry_after(value: &[u8], now: Timestamp) -> Option<Duration> {
     Some(since.saturating_sub(Duration::from_millis(now.as_millis())))
 }
 
+/// A clock that is further from the other's than this is wrong, and what is left of it is heeded.
+const SKEW_MAX: Duration = Duration::from_secs(60);
+
+/// The wait that an answer asks for. A date is one of the clock that wrote it, so it is read by the
+/// answer's own `Date` where there is one: a machine whose clock is wrong would come too early, or
+/// much too late. Where the two disagree the longer wait counts, up to a minute more.
+#[must_use]
+pub fn asked_wait(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
+    let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+    let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+    let theirs = date.map(|date| {
+        Timestamp::EPOCH.after(date.duration_since(std::time::UNIX_EPOCH).unwrap_or_default())
+    });
+    let wait = |value: &HeaderValue| {
+        let wait = retry_after(value.as_bytes(), now)?;
+        let Some(meant) = theirs.and_then(|theirs| retry_after(value.as_bytes(), theirs)) else {
+            return Some(wait);
+        };
+        Some(meant.max(wait.min(meant.saturating_add(SKEW_MAX))))
+    };
+    // One that is said twice, by a proxy on the way, holds as the longer.
+    headers.get_all(RETRY_AFTER).iter().filter_map(wait).max()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_is_read_by_the_clock_that_wrote_it() {
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let at = |seconds: i64| {
+            let at = Duration::from_secs(1_700_000_000_u64.saturating_add_signed(seconds));
+            httpdate::fmt_http_date(std::time::UNIX_EPOCH + at)
+        };
+        let minutes = |count: i64| count * 60;
+        for (date, retry_after, wait) in [
+            (None, at(5), 5),
+            (Some(at(0)), at(5), 5),
+            (Some("yesterday".to_owned()), at(5), 5),
+            // Ours is ahead, or behind; by a little, or by an hour.
+            (Some(at(-minutes(60))), at(5 - minutes(60)), 5),
+            (Some(at(minutes(60))), at(5 + minutes(60)), 65),
+            (Some(at(-3)), at(2), 5),
+            (Some(at(3)), at(8), 8),
+            // Seconds are the same by any clock.
+            (Some(at(-minutes(60))), "5".to_owned(), 5),
+            (Some(at(minutes(60))), "5".to_owned(), 5),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, retry_after.parse().unwrap());
+            headers.extend(date.clone().map(|date| (DATE, date.parse().unwrap())));
+            let asked = asked_wait(&headers, now);
+            assert_eq!(asked, Some(Duration::from_secs(wait)), "{date:?} {retry_after}");
+        }
+        let mut headers = HeaderMap::new();
+        assert_eq!(asked_wait(&headers, now), None);
+        for value in ["soon", "1", "7", "3"] {
+            headers.append(RETRY_AFTER, value.parse().unwrap());
+        }
+        assert_eq!(asked_wait(&headers, now), Some(Duration::from_secs(7)));
+    }
 
     fn answered(status: u16) -> Verdict {
         let status = StatusCode::from_u16(status).unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
@@ -16,7 +16,7 @@ use crate::cli::web::{self, Web};
 use crate::clock::Clock;
 use crate::forward::backoff::Backoff;
 use crate::forward::client::Trust;
-use crate::forward::verdict::retry_after;
+use crate::forward::verdict::asked_wait;
 use crate::origin::Origin;
 
 /// Longest wait for the answer to one batch; the relay syncs it within seconds.
@@ -216,7 +216,7 @@ impl Relay {
     }
 
     fn hint(&self, headers: &HeaderMap) -> Option<Duration> {
-        retry_after(headers.get(RETRY_AFTER)?.as_bytes(), self.clock.now())
+        asked_wait(headers, self.clock.now())
     }
 }
 

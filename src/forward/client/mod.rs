@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{PROXY_AUTHORIZATION, RETRY_AFTER};
+use http::header::PROXY_AUTHORIZATION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
@@ -27,7 +27,7 @@ use metrics::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::verdict::{Attempt, Sent, retry_after};
+use super::verdict::{Attempt, Sent, asked_wait};
 use crate::clock::Clock;
 use crate::origin::Origin;
 use crate::spool::Refusal;
@@ -202,8 +202,7 @@ impl Client {
         stop: &CancellationToken,
     ) -> Attempt {
         let status = response.status();
-        let hint = response.headers().get(RETRY_AFTER);
-        let retry_after = hint.and_then(|value| retry_after(value.as_bytes(), self.clock.now()));
+        let retry_after = asked_wait(response.headers(), self.clock.now());
         // The status has decided; a body that breaks off or never ends takes nothing back.
         let answer = stop.run_until_cancelled(first_bytes(response.into_body(), deadline)).await;
         let answer = answer.unwrap_or_default();
