@@ -33,8 +33,9 @@ pub struct Limits {
 
 /// What an HTTP/2 connection begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Bytes of a request's head; event URLs have some hundred.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a request's head, whatever is spoken; event URLs have some hundred. What is longer, or
+/// no HTTP, hyper answers barely before anyone here is asked.
+const HEAD_BYTES_MAX: u32 = 64 * 1024;
 /// Streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 64;
 /// Wait after an accept failed, as when the process is out of file descriptors.
@@ -157,13 +158,14 @@ async fn serve_one(
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_within)
-        .max_buf_size(HEAD_BYTES_MAX)
+        .max_buf_size(HEAD_BYTES_MAX as usize)
         // A client that has said everything may close its side and still wants the answer.
         .half_close(true);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(HEAD_BYTES_MAX)
         .keep_alive_interval(limits.head_within)
         .keep_alive_timeout(limits.head_within);
     let builder = match speaks {

@@ -25,6 +25,7 @@ use crate::source::items::Items;
 use crate::source::keep::Keep;
 use crate::source::sent_at::{self, SentAt};
 use crate::source::{Received, Reject, Settings, Source, Takes, idempotency};
+use crate::spool::AppendError;
 
 /// What one request may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -248,7 +249,20 @@ impl Door {
             (Ok(Taken::Each(results)), None) => Ok(answer::many(results)),
             (Ok(Taken::Nothing(refused)), _) => Ok(answer::nothing(refused)),
             (Err(error), _) => {
-                tracing::warn!(source = %way.name, %error, "not stored");
+                // A client's slip is no fault of the store, and would fill the log.
+                match error {
+                    AppendError::KeyReused => {
+                        tracing::debug!(source = %way.name, %error, "refused");
+                    }
+                    AppendError::Full { .. }
+                    | AppendError::Busy
+                    | AppendError::Closed
+                    | AppendError::TooLarge { .. }
+                    | AppendError::Unsure
+                    | AppendError::Fault(_) => {
+                        tracing::warn!(source = %way.name, %error, "not stored");
+                    }
+                }
                 Ok(Problem::from(error).into_response())
             }
         }

@@ -249,6 +249,41 @@ async fn a_request_with_a_known_key_is_answered_as_before() {
     relay.finish().await;
 }
 
+/// Nothing was stored, so there is nothing to be known by: a client mends the body and keeps the key.
+#[tokio::test]
+async fn a_refused_request_leaves_its_key_free_for_the_mended_one() {
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start(&upstream).await;
+    let orders = "/v1/beacon/conversion";
+    let order = |id: &str| ORDER.replace(r#""123""#, &format!("\"{id}\""));
+    let cases = [
+        (orders, "{}".to_owned(), order("1")),
+        (orders, "[{},{}]".to_owned(), format!("[{},{{}}]", order("2"))),
+        (
+            "/v1/beacon/conversion?atomic=true",
+            format!("[{},{{}}]", order("3")),
+            format!("[{}]", order("3")),
+        ),
+        ("/v1/beacon/view/1", "{".to_owned(), r#"{"user_id":"u"}"#.to_owned()),
+    ];
+    for (at, (target, wrong, mended)) in cases.iter().enumerate() {
+        let head = format!("Idempotency-Key: \"k{at}\"\r\n");
+        for _ in 0..2 {
+            let refused = relay.post_with(target, &head, wrong).await;
+            assert!([400, 422].contains(&refused.status), "{target}: {}", refused.text());
+        }
+        let taken = relay.post_with(target, &head, mended).await;
+        assert!([202, 207].contains(&taken.status), "{target}: {}", taken.text());
+        let again = relay.post_with(target, &head, mended).await;
+        assert_eq!((again.status, again.text()), (taken.status, taken.text()));
+        let other = relay.post_with(target, &head, format!("{mended} ")).await;
+        problem(&other, 409, "idempotency_key_reused");
+    }
+    relay.settled().await;
+    assert_eq!(upstream.sandbox.stats().requests, 4);
+    relay.finish().await;
+}
+
 #[tokio::test]
 async fn requests_with_one_key_at_once_store_once() {
     let upstream = FakeUpstream::start().await;

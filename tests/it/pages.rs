@@ -85,7 +85,7 @@ async fn a_page_is_told_beforehand_that_it_may_post() {
         assert_eq!(answer.header("access-control-max-age"), Some("7200"));
         assert_eq!(answer.header("access-control-allow-methods"), Some("GET, POST"));
         let headers = answer.header("access-control-allow-headers").unwrap();
-        for name in ["content-type", "authorization", "x-api-key", "idempotency-key"] {
+        for name in ["content-type", "authorization", "x-api-key", "idempotency-key", "x-sent-at"] {
             assert!(headers.split(", ").any(|one| one == name), "{headers}");
         }
         assert!(varies(&answer));

@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
+use tokio::net::TcpStream;
 
 use crate::support::{FakeUpstream, ORDER, RawAnswer, RawClient, TestRelay, post};
 
@@ -177,9 +181,13 @@ async fn what_is_no_http_is_told_so_barely() {
     let upstream = FakeUpstream::start().await;
     let relay = TestRelay::start(&upstream).await;
     let long = "x".repeat(65_600);
+    let head = |lines: &str| format!("POST /v1/beacon/view/1 HTTP/1.1\r\nHost: r\r\n{lines}\r\n");
     for (request, status) in [
         ("GARBAGE\r\n\r\n".to_owned(), 400),
+        (head("Content-Length: 1\r\nContent-Length: 2\r\n"), 400),
         (format!("POST /v1/beacon/view/1?{long} HTTP/1.1\r\nHost: r\r\n\r\n"), 414),
+        (head(&"X: y\r\n".repeat(100)), 431),
+        (head(&format!("X: {}\r\n", "x".repeat(200 << 10))), 431),
     ] {
         let mut client = RawClient::connect(relay.addr()).await;
         let answer = client.exchange(request.as_bytes()).await;
@@ -187,6 +195,33 @@ async fn what_is_no_http_is_told_so_barely() {
         client.end().await;
     }
     assert_eq!(relay.post("/v1/beacon/view/1", r#"{"user_id":"u"}"#).await.status, 202);
+    relay.settled().await;
+    relay.finish().await;
+}
+
+/// A signed URL may be long, and is no shorter on a shared connection.
+#[tokio::test]
+async fn a_head_may_be_as_long_over_http2() {
+    let mut upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start(&upstream).await;
+    let io = TokioIo::new(TcpStream::connect(relay.addr()).await.unwrap());
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let serving = tokio_util::task::TaskTracker::new().spawn(connection);
+    let post = |query: usize, header: usize| {
+        let target = format!("/v1/beacon/view/1?sign={}", "x".repeat(query));
+        let request = http::Request::post(format!("http://r{target}"));
+        let request = request.header("x-long", "y".repeat(header));
+        let body = Full::new(Bytes::from_static(br#"{"user_id":"u","session_id":"s"}"#));
+        (target, request.body(body).unwrap())
+    };
+    let (target, request) = post(60_000, 10);
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 202);
+    assert_eq!(upstream.next_event().await.target, target);
+    let (_, request) = post(10, 70_000);
+    assert_eq!(sender.send_request(request).await.unwrap().status(), 431);
+    drop(sender);
+    serving.abort();
     relay.settled().await;
     relay.finish().await;
 }
