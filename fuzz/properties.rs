@@ -82,12 +82,19 @@ impl Request {
     fn received(&self) -> Received {
         let target = [b"/v1/beacon/click/1?", &self.query[..]].concat();
         let at = Timestamp::from_millis(1_700_000_000_000);
-        let (caller, headers) = (Caller::terminal(), ClientHeaders::default());
+        let (caller, headers) = (Caller::terminal(false), ClientHeaders::default());
         Received { target: target.into(), at, caller, sent_at: SentAt::Unsaid, headers }
     }
 
     fn raw(&self, body: impl Into<Bytes>) -> Raw {
         Raw { body: body.into(), media: self.media }
+    }
+}
+
+/// Holds `property` against what a fuzzer made up.
+pub(crate) fn hold(property: fn(&Request), bytes: &[u8]) {
+    if let Some(request) = Request::of(bytes) {
+        property(&request);
     }
 }
 

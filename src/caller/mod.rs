@@ -13,7 +13,7 @@ use std::borrow::Borrow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::event::ClientName;
+use crate::event::{ClientName, SourceName};
 use crate::origin::Origins;
 
 pub use client::{Client, Clients, Credential};
@@ -45,10 +45,12 @@ impl Caller {
         Self { client: None, publishers: Scope::Any, raw_identity: false, address, toll: None }
     }
 
-    /// Whoever sits at the terminal: no request came, so there is no address.
+    /// Whoever sits at the terminal, and asks for all publishers: no request came, so there is no
+    /// address. `raw_identity` says whether they ask as a client with a key would.
     #[must_use]
-    pub const fn terminal() -> Self {
-        Self::stranger(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    pub const fn terminal(raw_identity: bool) -> Self {
+        let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self { client: None, publishers: Scope::Any, raw_identity, address, toll: None }
     }
 }
 
@@ -119,6 +121,15 @@ impl Access {
         }
     }
 
+    /// Whether a client with a key may post to `source`, and so raw identity may come there.
+    #[must_use]
+    pub fn takes_raw_identity(&self, source: &SourceName) -> bool {
+        self.clients.iter().any(|client| match client.credential {
+            Credential::Keys(_) => client.sources.covers(source),
+            Credential::Origins(_) => false,
+        })
+    }
+
     /// Nobody in particular, at `address`, under the rate of one address.
     #[must_use]
     pub fn stranger(&self, address: IpAddr) -> Caller {
@@ -186,6 +197,23 @@ mod tests {
         let stranger = limited.stranger(address);
         assert_eq!(stranger.toll, toll("1/s", Payer::Address(None, address.into())));
         assert!(!stranger.raw_identity);
+    }
+
+    #[test]
+    fn raw_identity_may_come_where_a_key_may_post() {
+        let only = |name: &str| Scope::Only(Arc::new([SourceName::new(name)]));
+        let of = |clients: Vec<Client>| Access { clients: Clients::new(clients), ..Access::open() };
+        let (key, page) = (Credential::Keys(Vec::new()), Credential::Origins(Origins::default()));
+        let source = SourceName::new("orders");
+        for (clients, may) in [
+            (vec![], false),
+            (vec![client(page, None)], false),
+            (vec![Client { sources: only("clicks"), ..client(key.clone(), None) }], false),
+            (vec![Client { sources: only("orders"), ..client(key.clone(), None) }], true),
+            (vec![client(key, None)], true),
+        ] {
+            assert_eq!(of(clients).takes_raw_identity(&source), may);
+        }
     }
 
     #[test]

@@ -281,6 +281,31 @@ async fn an_interrupted_import_says_how_to_go_on() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_cut_off_meanwhile_is_no_import_that_went_well() {
+    let shop = Shop::open().await;
+    shop.write("live.ndjson", lines(0..40));
+    let args = ["live.ndjson", "--batch", "1", "--rate", "20/s"];
+    let mut command = shop.command(&args);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let told = shop.dir.path().join("live.ndjson.outcomes.ndjson");
+    while fs::metadata(&told).map_or(0, |told| told.len()) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    shop.write("live.ndjson", lines(0..5));
+    let output = child.wait_with_output().await.unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("live.ndjson was changed while it was read"), "{told}");
+    let again = shop.import(&args).await;
+    assert_eq!(again.code, Some(2), "{again:?}");
+    assert!(again.stderr.contains("the file was changed since"), "{again:?}");
+    shop.write("live.ndjson", lines(0..40));
+    let whole = shop.import(&["live.ndjson", "--restart"]).await;
+    assert_eq!(whole.code, Some(0), "{whole:?}");
+    assert!(whole.stdout.contains("40 orders"), "{whole:?}");
+}
+
+#[tokio::test]
 async fn a_relay_that_is_away_for_a_while_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("o.ndjson"), lines(0..3)).unwrap();
@@ -368,6 +393,16 @@ async fn a_key_lets_a_shop_in_and_lets_raw_identity_be_hashed() {
     assert_eq!(stranger.code, Some(1), "{stranger:?}");
     assert!(stranger.stderr.contains("401 unauthorized"), "{stranger:?}");
     assert!(stranger.stderr.contains("--key-env"), "{stranger:?}");
+    // Beforehand, by a configuration that knows no client: as for whom the order is meant.
+    let dry = ["o.csv", "--map", "m.toml", "--dry-run"];
+    let strange = ran(import(dir.path(), &dry)).await;
+    assert_eq!(strange.code, Some(1), "{strange:?}");
+    assert!(strange.stderr.contains("o.csv:2: /email boolean schema is false"), "{strange:?}");
+    assert!(strange.stderr.contains("raw identity is refused"), "{strange:?}");
+    let mut command = import(dir.path(), &dry);
+    command.args(["--key-env", "SHOP_KEY"]);
+    let own = ran(command).await;
+    assert_eq!((own.code, own.stderr.as_str()), (Some(0), ""), "{own:?}");
     let mut command = import(dir.path(), &args);
     command.args(["--key-env", "SHOP_KEY"]).env("SHOP_KEY", made["key"].as_str().unwrap());
     let known = ran(command).await;

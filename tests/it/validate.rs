@@ -274,6 +274,41 @@ fn a_document_over_the_limit_is_told_and_its_neighbours_are_judged() {
     assert!(!text(&output.stdout).contains("body_too_large"));
 }
 
+/// As the relay of this configuration would: raw identity is hashed for a client with a key alone.
+#[test]
+fn raw_identity_is_judged_as_the_configured_source_would() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut raw = order("p");
+    raw["email"] = "canary@example.com".into();
+    let judged = |args: &[&str]| {
+        let output = run(args, raw.to_string().as_bytes(), &[]);
+        let told = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(!told.contains("canary"), "a value is shown: {told}");
+        (output.status.code(), told)
+    };
+    let (code, told) = judged(&["-"]);
+    assert_eq!(code, Some(1));
+    assert!(told.contains("error /email boolean schema is false"), "{told}");
+    assert!(told.contains("raw identity is refused") && told.contains("--with-key"), "{told}");
+    let (code, told) = judged(&["--with-key", "-"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("(hash_differs)"), "{told}");
+    for (sources, expected) in [("beacon-click", Some(1)), ("beacon-conversion", Some(0))] {
+        let config = dir.path().join("relay.toml");
+        let digest = "0".repeat(64);
+        let client = format!(
+            "[[client]]\nname = \"c\"\nkey_sha256 = \"{digest}\"\nsources = [\"{sources}\"]\n"
+        );
+        std::fs::write(&config, client).unwrap();
+        let (code, told) = judged(&["--config", config.to_str().unwrap(), "-"]);
+        assert_eq!(code, expected, "{sources}: {told}");
+    }
+    raw["email"] = "canary".into();
+    let output = run(&["--with-key", "-"], raw.to_string().as_bytes(), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!text(&output.stderr).contains("raw identity is refused"));
+}
+
 #[test]
 fn a_call_that_cannot_be_answered_says_why() {
     let (dir, _, one) = files();

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1252};
@@ -22,11 +23,30 @@ pub(super) struct Content {
     pub(super) encoding: &'static Encoding,
     /// For a bar; line ends within quotes count too.
     pub(super) lines: u64,
+    /// As it was before the first look.
+    pub(super) stamp: Stamp,
+}
+
+/// By what a file is seen to be another one, or to have been written to, without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64),
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        let seen = path.metadata()?;
+        let (file, modified) = ((seen.dev(), seen.ino()), (seen.mtime(), seen.mtime_nsec()));
+        Ok(Self { file, bytes: seen.len(), modified })
+    }
 }
 
 impl Content {
     /// Looks at every byte of the file once.
     pub(super) fn of(path: &Path, said: Option<Charset>) -> anyhow::Result<Self> {
+        let stamp = Stamp::of(path)?;
         let mut file = File::open(path)?;
         let mut chunk = vec![0; CHUNK_BYTES];
         let (mut sha, mut utf8, mut lines) = (Sha256::new(), Utf8::default(), 1);
@@ -62,7 +82,7 @@ impl Content {
             );
             return Err(Refused(what).into());
         }
-        Ok(Self { digest: format!("{:x}", Hex(&sha.finalize())), encoding, lines })
+        Ok(Self { digest: format!("{:x}", Hex(&sha.finalize())), encoding, lines, stamp })
     }
 }
 

@@ -16,27 +16,34 @@ use crate::source::{Raw, Received, Reject, Source};
 /// Judges orders; nothing is sent or stored.
 pub(super) struct Judge {
     source: Source,
+    caller: Caller,
+    /// Whether an order held raw identity that nobody may send.
+    is_raw_refused: bool,
     clock: Clock,
     body_bytes_max: usize,
 }
 
 impl Judge {
-    pub(super) fn new(plan: Plan) -> Result<Self, Refused> {
+    /// Judges as the first source of orders does. Raw identity may be there `with_key`, or when a
+    /// client of the configuration may send it.
+    pub(super) fn new(plan: Plan, with_key: bool) -> Result<Self, Refused> {
         let body_bytes_max = plan.server.requests.body.bytes_max;
         let found = plan.sources.into_iter().find(|source| source.kind == EventKind::Conversion);
         let found = found.ok_or_else(|| {
             Refused("no source of kind conversion is configured, so there is no schema".to_owned())
         })?;
+        let takes_raw = with_key || plan.access.takes_raw_identity(&found.name);
         let source = Source::new(found, plan.server.depth_max);
-        Ok(Self { source, clock: Clock::system(), body_bytes_max })
+        let caller = Caller::terminal(takes_raw);
+        Ok(Self { source, caller, is_raw_refused: false, clock: Clock::system(), body_bytes_max })
     }
 
     /// What would become of an order, as the relay would tell it.
-    pub(super) fn ask(&self, index: usize, body: &Bytes) -> Told {
+    pub(super) fn ask(&mut self, index: usize, body: &Bytes) -> Told {
         let received = Received {
             target: Bytes::new(),
             at: self.clock.now(),
-            caller: Caller::terminal(),
+            caller: self.caller.clone(),
             sent_at: SentAt::Unsaid,
             headers: ClientHeaders::default(),
         };
@@ -61,10 +68,20 @@ impl Judge {
                     Told { index, status, code: Some(code), ..Told::default() }
                 }
                 Err(violations) => {
+                    let is_refused = violations.iter().any(|one| one.keyword() == "false schema");
+                    self.is_raw_refused |= is_refused && !self.caller.raw_identity;
                     let errors = raw(&violations.to_json());
                     Told { index, status: 422, errors, ..Told::default() }
                 }
             },
         }
+    }
+
+    /// What else there is to say of what was refused.
+    pub(super) fn remedy(&self) -> Option<&'static str> {
+        self.is_raw_refused.then_some(
+            "raw identity is refused: no client with a key may post orders by this configuration; \
+             --key-env NAME judges as for one that may",
+        )
     }
 }

@@ -1,7 +1,10 @@
 //! `import`: upload a shop's file of orders, go on where it stopped, tell what became of each.
 
+mod columns;
 mod content;
+mod gathered;
 mod judge;
+mod lines;
 mod map;
 mod members;
 mod moment;
@@ -20,7 +23,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::Args;
 
 use self::content::{Content, Text};
@@ -50,7 +52,7 @@ pub(super) struct Import {
     /// Base URL of the relay [default: the public listener of the configuration]
     #[arg(long, value_name = "URL")]
     to: Option<String>,
-    /// Environment variable that holds the client's key
+    /// Environment variable that holds the client's key; in a dry run raw identity may then be there
     #[arg(long, value_name = "NAME")]
     key_env: Option<String>,
     /// Where the outcomes go, one JSON object an order [default: FILE.outcomes.ndjson]
@@ -131,7 +133,7 @@ impl Import {
             }
         }
         let orders = Orders::open(&self.file, &content, format, &map, decimal).map_err(wrong)?;
-        let input = Input { name, orders };
+        let input = Input { name, path: self.file.clone(), stamp: content.stamp, orders };
         let reading = format!("{format:?} {decimal:?} {:?} {map:?}", content.encoding.name());
         let reading = content::digest(&[reading.as_bytes()]);
         let way = self.way(content.digest, reading)?;
@@ -152,7 +154,7 @@ impl Import {
     /// Where the orders go.
     fn way(&self, input: String, reading: String) -> anyhow::Result<Way> {
         if self.dry_run {
-            let judge = judge::Judge::new(self.config.layers().plan()?)?;
+            let judge = judge::Judge::new(self.config.layers().plan()?, self.key_env.is_some())?;
             return Ok(Way::Judge { judge: Box::new(judge), outcomes: self.outcomes.clone() });
         }
         let base = match &self.to {
@@ -170,10 +172,7 @@ impl Import {
         let outcomes = self.outcomes.clone();
         let outcomes = outcomes.unwrap_or_else(|| beside(&self.file, ".outcomes.ndjson"));
         let task = Task { input, reading, to, outcomes: outcomes.clone() };
-        let state = StateFile::new(&self.file, task);
-        if self.restart {
-            state.remove().context("the state of the earlier run cannot be removed")?;
-        }
+        let state = StateFile::new(&self.file, task, self.restart);
         Ok(Way::Relay { relay: Box::new(relay), state, outcomes })
     }
 

@@ -2,6 +2,9 @@
 
 use bytes::Bytes;
 
+/// Bytes of one line, and of one order. A quote without its end would take in the whole file.
+pub(super) const ORDER_BYTES_MAX: usize = 1 << 20;
+
 /// One order, and where it stands.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Order {

@@ -1,13 +1,15 @@
 //! What became of each order, one line of JSON an order, and the sums.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::order::{Order, Wrong};
 
@@ -154,6 +156,12 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// How long another process may hold the file: the lock of a killed one is let go of only when the
+/// kernel has cleared it away, after a sync that it may be in.
+const LOCKED_MAX: Duration = Duration::from_secs(3);
+/// Between two looks whether it still does.
+const LOCK_WAIT: Duration = Duration::from_millis(50);
+
 /// The file of outcomes. It names orders, so its owner alone may read it.
 pub(super) struct Outcomes {
     file: BufWriter<File>,
@@ -161,30 +169,44 @@ pub(super) struct Outcomes {
 }
 
 impl Outcomes {
-    /// Opens the file, and goes on behind its first `bytes`. One process at a time may.
-    pub(super) fn open(path: &Path, bytes: u64) -> io::Result<Self> {
-        let mut file = OpenOptions::new()
+    /// Opens the file. One process at a time may; one that was killed just now gets a moment to be
+    /// gone.
+    pub(super) async fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .mode(0o600)
             .open(path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => {
-                let what = "another import writes it just now";
-                return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
+        let until = Instant::now() + LOCKED_MAX;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if Instant::now() < until => {
+                    tokio::time::sleep(LOCK_WAIT).await;
+                }
+                Err(TryLockError::WouldBlock) => {
+                    let what = "another import writes it just now";
+                    return Err(io::Error::new(io::ErrorKind::ResourceBusy, what));
+                }
+                Err(TryLockError::Error(error)) => return Err(error),
             }
-            Err(std::fs::TryLockError::Error(error)) => return Err(error),
         }
+        Ok(Self { file: BufWriter::new(file), bytes: 0 })
+    }
+
+    /// Goes on behind the first `bytes`.
+    pub(super) fn go_on(&mut self, bytes: u64) -> io::Result<()> {
+        let file = self.file.get_mut();
         if file.metadata()?.len() < bytes {
             let what = "it was shortened since the import stopped: start over with --restart";
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         file.set_len(bytes)?;
         file.seek(SeekFrom::Start(bytes))?;
-        Ok(Self { file: BufWriter::new(file), bytes })
+        self.bytes = bytes;
+        Ok(())
     }
 
     pub(super) fn write(&mut self, outcome: &Outcome<'_>) -> io::Result<()> {
@@ -213,5 +235,26 @@ impl Sums {
             u64::from(outcome.conflict.as_ref().is_some_and(|names| !names.is_empty()));
         let warned = outcome.warnings.as_ref().and_then(Value::as_array);
         self.warned += u64::from(warned.is_some_and(|warnings| !warnings.is_empty()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_another_lets_go_of_is_waited_for_and_not_for_ever() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("outcomes");
+        let dying = Outcomes::open(&path).await.unwrap();
+        let started = Instant::now();
+        let (mut next, ()) = tokio::join!(Outcomes::open(&path), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(dying);
+        });
+        assert!(started.elapsed() < Duration::from_secs(2));
+        next.as_mut().unwrap().go_on(0).unwrap();
+        let refused = Outcomes::open(&path).await.map(drop).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
     }
 }

@@ -4,7 +4,7 @@
 //! so that a run that dies anywhere goes on with the batch whose outcomes are not counted. That
 //! batch carries the same `Idempotency-Key` and is answered as the first time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use anyhow::{Context, bail};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::content;
+use super::content::{self, Stamp};
 use super::judge::Judge;
 use super::order::Order;
 use super::outcome::{Outcome, Outcomes, REFUSED, Sums, Told};
@@ -30,13 +30,32 @@ const BATCH_BYTES_MAX: usize = 8 << 20;
 /// What is imported.
 pub(super) struct Input<'m> {
     pub(super) name: String,
+    pub(super) path: PathBuf,
+    pub(super) stamp: Stamp,
     pub(super) orders: Orders<'m>,
+}
+
+impl Input<'_> {
+    /// Whether the file is the one that was looked at first: a till that still writes to it may cut
+    /// an order in two, or the last ones off.
+    fn is_unchanged(&self) -> bool {
+        Stamp::of(&self.path).is_ok_and(|stamp| stamp == self.stamp)
+    }
 }
 
 /// Where orders go.
 pub(super) enum Way {
     Judge { judge: Box<Judge>, outcomes: Option<PathBuf> },
     Relay { relay: Box<Relay>, state: StateFile, outcomes: PathBuf },
+}
+
+impl Way {
+    fn outcomes(&self) -> Option<PathBuf> {
+        match self {
+            Self::Judge { outcomes, .. } => outcomes.clone(),
+            Self::Relay { outcomes, .. } => Some(outcomes.clone()),
+        }
+    }
 }
 
 /// How much at once, and how fast.
@@ -68,13 +87,9 @@ impl Run<'_> {
         let Self { mut input, mut way, bounds, mut show, is_json } = self;
         let started = Instant::now();
         let mut signals = Signals::listen()?;
-        let (path, sums, bytes) = begun(&mut way)?;
-        let before = sums.orders();
-        let file = path.as_deref().map(|path| {
-            let opened = Outcomes::open(path, bytes);
-            opened.with_context(|| format!("the outcomes {} cannot be written", path.display()))
-        });
-        let mut ledger = Ledger { file: file.transpose()?, sums };
+        let path = way.outcomes();
+        let mut ledger = begun(&mut way, path.as_deref()).await?;
+        let before = ledger.sums.orders();
         // Before anything is sent: a run that dies in its first batch repeats it under the same key.
         ledger.keep(&way).context("how far the import came cannot be kept")?;
         let mut line = 0;
@@ -123,6 +138,14 @@ impl Run<'_> {
             show.at(line, &ledger.sums);
         }
         show.finish();
+        if !input.is_unchanged() {
+            bail!("{} was changed while it was read: run this again when it is whole", input.name);
+        }
+        if let Way::Judge { judge, .. } = &way
+            && let Some(remedy) = judge.remedy()
+        {
+            show.say(remedy);
+        }
         ledger.end(&way)?;
         let outcomes = path.map(|path| path.display().to_string());
         let summary = Summary {
@@ -139,17 +162,19 @@ impl Run<'_> {
     }
 }
 
-/// Where the outcomes go, and what an earlier run left of them.
-fn begun(way: &mut Way) -> anyhow::Result<(Option<PathBuf>, Sums, u64)> {
-    match way {
-        Way::Judge { outcomes, .. } => Ok((outcomes.clone(), Sums::default(), 0)),
-        Way::Relay { state, outcomes, .. } => {
-            let left = state.read()?;
-            let (sums, bytes) =
-                left.map_or((Sums::default(), 0), |left| (left.sums, left.outcome_bytes));
-            Ok((Some(outcomes.clone()), sums, bytes))
-        }
-    }
+/// The outcomes and their sums, as an earlier run left them. The file is locked before it is asked
+/// how far that run came: it may be at its end just now.
+async fn begun(way: &mut Way, outcomes: Option<&Path>) -> anyhow::Result<Ledger> {
+    let Some(path) = outcomes else { return Ok(Ledger::default()) };
+    let unusable = || format!("the outcomes {} cannot be written", path.display());
+    let mut file = Outcomes::open(path).await.with_context(unusable)?;
+    let left = match way {
+        Way::Judge { .. } => None,
+        Way::Relay { state, .. } => state.read()?,
+    };
+    let (sums, bytes) = left.map_or((Sums::default(), 0), |left| (left.sums, left.outcome_bytes));
+    file.go_on(bytes).with_context(unusable)?;
+    Ok(Ledger { file: Some(file), sums })
 }
 
 /// The next orders, as many as one request takes.
@@ -206,6 +231,7 @@ async fn ask(way: &mut Way, done: u64, batch: &[Order], show: &Show) -> anyhow::
 }
 
 /// The outcomes and their sums.
+#[derive(Default)]
 struct Ledger {
     file: Option<Outcomes>,
     sums: Sums,

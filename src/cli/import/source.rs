@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 
 use super::content::{Content, Text};
 use super::map::{Decimal, Map};
-use super::order::{Name, Order, Wrong};
-use super::table::{ORDER_BYTES_MAX, Table, TableFault};
+use super::order::{Name, ORDER_BYTES_MAX, Order, Wrong};
+use super::table::{Table, TableFault};
 use crate::cli::validate::documents::{self, Documents, Form};
 
 /// What a file is.

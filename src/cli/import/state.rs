@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Sums;
@@ -47,6 +48,8 @@ pub(super) struct State {
 pub(super) struct StateFile {
     path: PathBuf,
     task: Task,
+    /// Whether what an earlier import left is forgotten.
+    starts_over: bool,
     pub(super) run: String,
 }
 
@@ -58,14 +61,18 @@ pub(super) fn beside(path: &Path, ending: &str) -> PathBuf {
 }
 
 impl StateFile {
-    pub(super) fn new(input: &Path, task: Task) -> Self {
+    pub(super) fn new(input: &Path, task: Task, starts_over: bool) -> Self {
         let run = format!("{:032x}", fastrand::u128(..));
-        Self { path: beside(input, ".import-state"), task, run }
+        Self { path: beside(input, ".import-state"), task, starts_over, run }
     }
 
     /// What an import that did not end left behind; this one is that one then.
     pub(super) fn read(&mut self) -> anyhow::Result<Option<State>> {
         let name = self.path.display();
+        if self.starts_over {
+            self.remove().context("the state of the earlier run cannot be removed")?;
+            return Ok(None);
+        }
         let text = match fs::read(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

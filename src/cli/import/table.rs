@@ -6,16 +6,15 @@ use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
-use bytes::Bytes;
 use csv::{ErrorKind, StringRecord};
 
+use super::columns::Columns;
+use super::gathered::Gathered;
+use super::lines::{Leash, likely_delimiter, said_delimiter};
 use super::map::{Decimal, Map};
 use super::members::{self, MEMBERS, Place, Shape};
 use super::number::{self, Hint};
-use super::order::{Fault, Name, Order, Wrong};
-
-/// Bytes of one line, and of one order. A quote without its end would take in the whole file.
-pub(super) const ORDER_BYTES_MAX: usize = 1 << 20;
+use super::order::{Fault, Name, ORDER_BYTES_MAX, Order};
 
 /// Why a table cannot be read. Nothing of it is sent then.
 #[derive(Debug, thiserror::Error)]
@@ -34,15 +33,6 @@ impl TableFault {
     }
 }
 
-/// Where the fields of the members stand.
-struct Columns {
-    /// The head of each column, without space around it.
-    heads: Vec<String>,
-    /// The columns of each member, by the member's place among all.
-    of_member: Vec<Vec<usize>>,
-    fixed: Vec<Option<String>>,
-}
-
 /// Reads a table line by line.
 pub(super) struct Table<'m, R> {
     rows: csv::Reader<Leash<BufReader<R>>>,
@@ -55,61 +45,6 @@ pub(super) struct Table<'m, R> {
     row: StringRecord,
     /// Whether `row` is the first of an order that was not taken yet.
     is_ahead: bool,
-}
-
-/// Lets a line have only so many bytes, and ends each line, the last one too, in a line feed alone:
-/// the reader counts those, and one after a carriage return only with the next line.
-struct Leash<R> {
-    input: R,
-    left: Rc<Cell<usize>>,
-    /// A carriage return whose next byte is not seen yet.
-    is_held: bool,
-    is_ended: bool,
-}
-
-impl<R: BufRead> Read for Leash<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
-        if left == 0 {
-            let what = "a line is over 1 MiB; a quote may lack its end";
-            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-        }
-        let most = into.len().min(left);
-        let mut written = 0;
-        while written < most {
-            let chunk = self.input.fill_buf()?;
-            if chunk.is_empty() {
-                if std::mem::take(&mut self.is_held) {
-                    into[written] = b'\r';
-                } else if std::mem::replace(&mut self.is_ended, true) {
-                    break;
-                } else {
-                    into[written] = b'\n';
-                }
-                written += 1;
-                continue;
-            }
-            let mut used = 0;
-            while written < most
-                && let Some(&byte) = chunk.get(used)
-            {
-                if self.is_held && byte != b'\n' {
-                    into[written] = b'\r';
-                    (written, self.is_held) = (written + 1, false);
-                    continue;
-                }
-                used += 1;
-                self.is_held = byte == b'\r';
-                if !self.is_held {
-                    into[written] = byte;
-                    written += 1;
-                }
-            }
-            self.input.consume(used);
-        }
-        self.left.set(left - written);
-        Ok(written)
-    }
 }
 
 impl<'m, R: Read> Table<'m, R> {
@@ -126,8 +61,7 @@ impl<'m, R: Read> Table<'m, R> {
         let head = input.fill_buf().map_err(TableFault::Read)?;
         let delimiter = delimiter.unwrap_or_else(|| likely_delimiter(head));
         let left = Rc::new(Cell::new(ORDER_BYTES_MAX));
-        let left_too = Rc::clone(&left);
-        let leash = Leash { input, left: left_too, is_held: false, is_ended: false };
+        let leash = Leash::new(input, Rc::clone(&left));
         let mut rows =
             csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(leash);
         let mut heads = StringRecord::new();
@@ -232,31 +166,19 @@ impl<'m, R: Read> Table<'m, R> {
         let mut item = Vec::new();
         for (at, member) in MEMBERS.iter().enumerate() {
             let Some(text) = self.text(at) else { continue };
-            let column = || self.columns.name(at);
-            let value = match self.value(member.shape, &text) {
-                Ok(value) => value,
-                Err(message) => {
-                    gathered.faults.push(Fault { line, column: column(), message });
-                    continue;
+            let taken = match (self.value(member.shape, &text), member.place) {
+                (Ok(value), Place::Item) => {
+                    item.push((member.name, value));
+                    Ok(())
                 }
+                (Ok(value), Place::Order) => gathered.member(at, value),
+                (Err(message), Place::Item | Place::Order) => Err(message),
             };
-            match member.place {
-                Place::Item => item.push((member.name, value)),
-                Place::Order => match gathered.members.iter().find(|(known, _)| *known == at) {
-                    None => gathered.members.push((at, value)),
-                    Some((_, first)) if *first == value => {}
-                    Some(_) => {
-                        let message = "differs from an earlier line of the same order";
-                        gathered.faults.push(Fault { line, column: column(), message });
-                    }
-                },
+            if let Err(message) = taken {
+                gathered.fault(Fault { line, column: self.columns.name(at), message });
             }
         }
-        gathered.bytes +=
-            item.iter().map(|(name, value)| name.len() + value.len() + 4).sum::<usize>();
-        if gathered.bytes <= ORDER_BYTES_MAX {
-            gathered.items.push(object(item.into_iter()));
-        }
+        gathered.item(item);
     }
 
     /// The JSON of a field.
@@ -284,109 +206,6 @@ impl<'m, R: Read> Table<'m, R> {
     }
 }
 
-/// An order as its lines come.
-#[derive(Default)]
-struct Gathered {
-    members: Vec<(usize, String)>,
-    items: Vec<String>,
-    bytes: usize,
-    faults: Vec<Fault>,
-}
-
-impl Gathered {
-    fn finish(mut self) -> Result<Bytes, Wrong> {
-        if !self.faults.is_empty() {
-            return Err(Wrong::Fields(self.faults));
-        }
-        let items = format!("[{}]", self.items.join(","));
-        self.members.sort_unstable_by_key(|(at, _)| *at);
-        let members = self.members.into_iter().map(|(at, value)| (MEMBERS[at].name, value));
-        let body = object(members.chain([("items", items)]));
-        if self.bytes.max(body.len()) > ORDER_BYTES_MAX {
-            return Err(Wrong::TooLarge);
-        }
-        Ok(body.into())
-    }
-}
-
-fn object(members: impl Iterator<Item = (&'static str, String)>) -> String {
-    let members: Vec<String> = members.map(|(name, value)| format!("\"{name}\":{value}")).collect();
-    format!("{{{}}}", members.join(","))
-}
-
-impl Columns {
-    fn of(heads: &StringRecord, map: &Map, line: u64) -> Result<Self, TableFault> {
-        let heads: Vec<String> = heads.iter().map(|head| head.trim().to_owned()).collect();
-        let mut of_member = vec![Vec::new(); MEMBERS.len()];
-        let mut fixed = vec![None; MEMBERS.len()];
-        let find = |wanted: &str| -> Result<usize, TableFault> {
-            let mut found =
-                (0..heads.len()).filter(|&at| heads[at].to_lowercase() == wanted.to_lowercase());
-            match (found.next(), found.next()) {
-                (Some(at), None) => Ok(at),
-                (None, _) => Err(TableFault::line(
-                    line,
-                    format!("no column is called {wanted}, which the mapping file names"),
-                )),
-                (Some(_), Some(_)) => Err(TableFault::line(
-                    line,
-                    format!("two columns are called {wanted}: give one of them another name"),
-                )),
-            }
-        };
-        for (&member, wanted) in &map.columns {
-            for head in wanted {
-                of_member[member].push(find(head.trim())?);
-            }
-        }
-        for (&member, value) in &map.fixed {
-            fixed[member] = Some(value.clone());
-        }
-        for (at, head) in heads.iter().enumerate() {
-            let Some(member) = members::find(head) else { continue };
-            if map.columns.contains_key(&member) || fixed[member].is_some() {
-                continue;
-            }
-            if !of_member[member].is_empty() {
-                return Err(TableFault::line(
-                    line,
-                    format!(
-                        "two columns are called {}: give one of them another name",
-                        MEMBERS[member].name
-                    ),
-                ));
-            }
-            of_member[member].push(at);
-        }
-        let missing: Vec<&str> = MEMBERS
-            .iter()
-            .enumerate()
-            .filter(|(at, member)| {
-                member.is_needed && of_member[*at].is_empty() && fixed[*at].is_none()
-            })
-            .map(|(_, member)| member.name)
-            .collect();
-        if !missing.is_empty() {
-            return Err(TableFault::line(
-                line,
-                format!(
-                    "no column for {}: the first line names the columns; name others in --map FILE, \
-                 under [columns], and what is the same for every order under [fixed]",
-                    missing.join(", ")
-                ),
-            ));
-        }
-        Ok(Self { heads, of_member, fixed })
-    }
-
-    /// How the column of a member is called in the file.
-    fn name(&self, member: usize) -> String {
-        let heads = self.of_member[member].iter().map(|&column| self.heads[column].as_str());
-        let heads: Vec<&str> = heads.collect();
-        if heads.is_empty() { MEMBERS[member].name.to_owned() } else { heads.join(" + ") }
-    }
-}
-
 fn fault(error: csv::Error, line: u64) -> TableFault {
     match error.into_kind() {
         ErrorKind::UnequalLengths { expected_len, len, .. } => TableFault::line(
@@ -407,35 +226,9 @@ fn fault(error: csv::Error, line: u64) -> TableFault {
     }
 }
 
-/// The delimiter that a first line of `sep=;` names, and the length of that line.
-fn said_delimiter(head: &[u8]) -> Option<(u8, usize)> {
-    let sign = *head.strip_prefix(b"sep=")?.first()?;
-    let rest = &head[5..];
-    let end = if rest.starts_with(b"\r\n") { 2 } else { usize::from(rest.starts_with(b"\n")) };
-    (end > 0).then_some((sign, 5 + end))
-}
-
-/// The delimiter that stands most often in the first line, outside quotes.
-fn likely_delimiter(head: &[u8]) -> u8 {
-    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0), (b'|', 0)];
-    let mut is_quoted = false;
-    for &byte in head {
-        match byte {
-            b'"' => is_quoted = !is_quoted,
-            b'\n' | b'\r' if !is_quoted => break,
-            _ if is_quoted => {}
-            _ => {
-                for (sign, count) in &mut counts {
-                    *count += usize::from(*sign == byte);
-                }
-            }
-        }
-    }
-    counts.iter().rev().max_by_key(|(_, count)| *count).map_or(b',', |(sign, _)| *sign)
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::order::Wrong;
     use super::*;
 
     const HEAD: &str = "order_id,publisher_id,created_at,sku,quantity,price,promotional_price";
@@ -478,20 +271,5 @@ mod tests {
         let fault = Fault { line: 4, column: "city".to_owned(), message };
         assert_eq!(order.body, Err(Wrong::Fields(vec![fault])));
         assert_eq!(table.next().unwrap(), None);
-    }
-
-    #[test]
-    fn the_delimiter_is_that_of_the_first_line() {
-        for (head, sign) in [
-            ("a,b,c", b','),
-            ("a;b;\"c,d,e\"", b';'),
-            ("a\tb", b'\t'),
-            ("a|b|c\n1,2,3,4,5", b'|'),
-            ("alone", b','),
-        ] {
-            assert_eq!(likely_delimiter(head.as_bytes()), sign, "{head}");
-        }
-        assert_eq!(said_delimiter(b"sep=;\r\na"), Some((b';', 7)));
-        assert_eq!(said_delimiter(b"sep=;x"), None);
     }
 }
