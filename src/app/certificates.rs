@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Relay;
 use super::reload::Running;
+use crate::clock::Clock;
 use crate::http::served::Serving;
 use crate::http::tls::{Contents, Files, Opened, TlsFault};
 
@@ -16,6 +17,7 @@ impl Relay {
         let watch = Watch {
             running: Arc::clone(&self.running),
             serving: self.serving.clone(),
+            clock: self.public.clock.clone(),
             refused: None,
         };
         let last = self.shutdown.last.clone();
@@ -28,6 +30,7 @@ impl Relay {
 struct Watch {
     running: Arc<std::sync::Mutex<Running>>,
     serving: Serving,
+    clock: Clock,
     /// What was told of files that could not be used, so that it is told once.
     refused: Option<String>,
 }
@@ -67,11 +70,15 @@ impl Watch {
         }
         match files.tls(&contents) {
             Ok(tls) => {
+                let warning = tls.warning(self.clock.now());
                 running.tls = Some(Opened { files, contents, tls: tls.clone() });
                 self.serving.replace_tls(tls);
                 drop(running);
                 self.refused = None;
                 tracing::info!("certificates changed and are in use");
+                if let Some(warning) = warning {
+                    tracing::warn!("{warning}");
+                }
             }
             Err(fault) => {
                 drop(running);

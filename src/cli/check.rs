@@ -8,7 +8,9 @@ use clap::Args;
 use super::spool::page::Bar;
 use super::{ConfigFile, Refused};
 use crate::caller::{Access, Client, Credential, Scope, Strangers};
+use crate::clock::Clock;
 use crate::config::Plan;
+use crate::http::tls::Tls;
 use crate::spool::embedded::tools::{Look, LookError, Wrong};
 use crate::units::{show_bytes, show_span};
 
@@ -38,12 +40,14 @@ impl Check {
 fn describe(plan: &Plan, directory: &[String]) -> String {
     let server = &plan.server;
     let token = if plan.admin.token.is_some() { "with a token" } else { "without a token" };
+    let tls = server.tls.as_ref().map(|opened| &opened.tls);
+    let held = match tls.map(Tls::validity) {
+        Some(Some(validity)) => format!(", certificate until {}", validity.until),
+        Some(None) | None => String::new(),
+    };
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let mut lines = vec![
-        format!(
-            "public   {}://{}",
-            if server.tls.is_some() { "https" } else { "http" },
-            server.listen
-        ),
+        format!("public   {scheme}://{}{held}", server.listen),
         format!(
             "         events to {}, {} of them in bodies to {}, {} requests and {} connections at once",
             show_bytes(server.requests.body.bytes_max as u64),
@@ -122,7 +126,7 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
             lines.push(format!("  {:<18} event URLs of {}{route}", "", origins.join(", ")));
         }
     }
-    let warnings = plan.warnings();
+    let warnings = plan.warnings(Clock::system().now());
     if !warnings.is_empty() {
         lines.extend([String::new(), "warnings".to_owned()]);
         lines.extend(warnings.iter().map(|warning| format!("  {warning}")));

@@ -52,9 +52,10 @@ impl Serve {
         let plan = layers.plan()?;
         log::start(&plan.log);
         log::crash::leave_nothing();
-        for warning in plan.warnings() {
+        for warning in plan.warnings(Clock::system().now()) {
             tracing::warn!("{warning}");
         }
+        let is_tls = plan.server.tls.is_some();
         let data = plan.spool.path.display().to_string();
         // Cancel-safe: what was begun of a start is dropped, and recovery knows how to go on.
         let relay = tokio::select! {
@@ -69,7 +70,7 @@ impl Serve {
             admin = %relay.admin_listen(), data, "ready"
         );
         if let Some(fake) = &fake {
-            greet(&relay, fake.address);
+            greet(&relay, is_tls, fake.address);
         }
         let fault = loop {
             // Both are cancel-safe; a fault is remembered by the spool.
@@ -133,6 +134,9 @@ async fn reload(relay: &Relay, layers: Layers) {
             return;
         }
     };
+    for warning in plan.warnings(Clock::system().now()) {
+        tracing::warn!("{warning}");
+    }
     let Reloaded { changed, waiting } = relay.reload(plan);
     tracing::info!(changed = changed.join(", "), "the configuration was read again");
     if !waiting.is_empty() {
@@ -173,13 +177,16 @@ const ORDER: &str = r#"{"channel":"ecommerce","publisher_id":"xxx","user_id":"6f
 const AD_EVENT: &str = r#"{"session_id":"5898b8d1-c250-4bb5-931b-8b9d0ee7b499"}"#;
 const AD: &str = "4a94bc6e-7db1-425f-8430-cb4d17488b3b?pos=1";
 
-/// Three lines to paste: an order, an impression, and what arrived.
-fn greet(relay: &Relay, fake: SocketAddr) {
-    let (url, json) = (format!("http://{}", relay.listen()), "-H 'Content-Type: application/json'");
+/// Three lines to paste: an order, an impression, and what arrived. The address is in no
+/// certificate, so curl is not to look for it there.
+fn greet(relay: &Relay, is_tls: bool, fake: SocketAddr) {
+    let (scheme, curl) = if is_tls { ("https", "curl -ik") } else { ("http", "curl -i") };
+    let json = "-H 'Content-Type: application/json'";
+    let url = format!("{scheme}://{}", relay.listen());
     super::say(&format!(
         "An order, an impression, and what the sandbox received:\n\n\
-         curl -i {url}/v1/beacon/conversion {json} -d '{ORDER}'\n\n\
-         curl -i '{url}/v1/beacon/impression/{AD}' {json} -d '{AD_EVENT}'\n\n\
+         {curl} {url}/v1/beacon/conversion {json} -d '{ORDER}'\n\n\
+         {curl} '{url}/v1/beacon/impression/{AD}' {json} -d '{AD_EVENT}'\n\n\
          curl -s http://{fake}/_sandbox/events\n\n\
          Metrics: http://{admin}/metrics, state: http://{admin}/api/status",
         admin = relay.admin_listen()

@@ -15,6 +15,7 @@ use super::sources::{self, Schemas};
 use super::written::Written;
 use super::{Admin, access, admin, clients, destinations, tls};
 use crate::caller::Access;
+use crate::clock::Timestamp;
 use crate::event::{DestinationName, SourceName};
 use crate::forward::verdict::WhenUnsure;
 use crate::origin::Origins;
@@ -44,10 +45,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// What would run and may harm: sentences for `check` and the log.
+    /// What would run and may harm, at `now`: sentences for `check` and the log.
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        self.sources.iter().flat_map(plain::warnings).collect()
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let certificate = self.server.tls.as_ref().and_then(|opened| opened.tls.warning(now));
+        self.sources.iter().flat_map(plain::warnings).chain(certificate).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fault::{Fault, Place};
@@ -89,6 +90,13 @@ impl<'a> Reader<'a> {
         }
         self.wants(key, "a text", item);
         None
+    }
+
+    /// The path of a file as it is meant from the file that names it.
+    pub(super) fn file(&self, key: &'static str) -> Option<PathBuf> {
+        let written = self.text(key)?;
+        let base = self.item(key).and_then(|item| item.base.as_ref());
+        Some(base.map_or_else(|| PathBuf::from(written), |base| base.join(written)))
     }
 
     /// Text that `parse` understands.

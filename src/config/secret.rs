@@ -15,7 +15,7 @@ pub(super) fn read(
     env_key: &'static str,
     file_key: &'static str,
 ) -> Option<Vec<u8>> {
-    let (variable, file) = (reader.text(env_key), reader.text(file_key));
+    let (variable, file) = (reader.text(env_key), reader.file(file_key));
     match (variable, file) {
         (Some(_), Some(_)) => {
             reader.fault(file_key, format!("stands beside {env_key}"), "keep one of the two");
@@ -29,14 +29,15 @@ pub(super) fn read(
                 None
             }
         },
-        (None, Some(path)) => match std::fs::read(path) {
+        (None, Some(path)) => match std::fs::read(&path) {
             Ok(bytes) if !bytes.trim_ascii().is_empty() => Some(bytes.trim_ascii().to_vec()),
             Ok(_) => {
-                reader.fault(file_key, format!("names {path}, which is empty"), "");
+                reader.fault(file_key, format!("names {}, which is empty", path.display()), "");
                 None
             }
             Err(error) => {
-                reader.fault(file_key, format!("names {path}, which cannot be read: {error}"), "");
+                let what = format!("names {}, which cannot be read: {error}", path.display());
+                reader.fault(file_key, what, "");
                 None
             }
         },

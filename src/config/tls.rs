@@ -36,12 +36,10 @@ pub(super) fn read(server: &Reader<'_>) -> Option<Opened> {
     None
 }
 
-/// A path as it is meant from the file that names it.
+/// One of the two files, which must be named.
 fn path(reader: &Reader<'_>, key: &'static str) -> Option<PathBuf> {
-    let Some(item) = reader.item(key) else {
+    if reader.item(key).is_none() {
         reader.missing(key, r#"write certificate_file = "chain.pem" and key_file = "key.pem""#);
-        return None;
-    };
-    let written = reader.text(key)?;
-    Some(item.base.as_ref().map_or_else(|| PathBuf::from(written), |base| base.join(written)))
+    }
+    reader.file(key)
 }

@@ -5,11 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::Error::InvalidCertificate;
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{CertificateError, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
+
+use crate::clock::Timestamp;
 
 /// What is spoken, the best first (RFC 7301).
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -47,7 +52,79 @@ pub struct Contents {
 
 /// Certificates that connections are opened with.
 #[derive(Clone)]
-pub struct Tls(Arc<ServerConfig>);
+pub struct Tls {
+    config: Arc<ServerConfig>,
+    validity: Option<Validity>,
+}
+
+/// From when until when a whole chain of certificates holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The latest beginning.
+    pub from: Timestamp,
+    /// The earliest end.
+    pub until: Timestamp,
+}
+
+/// A certificate that ends this soon was not renewed: those who renew by themselves do so a month,
+/// or a third of its time, before.
+const ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
+impl Validity {
+    /// What is wrong at `now`, in a sentence; no client opens a connection with a certificate that
+    /// does not hold.
+    #[must_use]
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let Self { from, until } = *self;
+        if now < from {
+            let told = format!("holds from {from} on, not yet: look at the clock, or wait");
+            return Some(told);
+        }
+        if now > until {
+            return Some(format!("ended at {until}: no client connects until it is renewed"));
+        }
+        (now.after(ENDS_SOON) > until).then(|| format!("ends at {until}: renew it"))
+    }
+
+    fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let each = chain.iter().map(Self::of_one).collect::<Option<Vec<Self>>>()?;
+        let (from, until) = (each.iter().map(|one| one.from), each.iter().map(|one| one.until));
+        Some(Self { from: from.max()?, until: until.min()? })
+    }
+
+    /// Asks the verifier, which looks at these times first and names what it missed, about the
+    /// beginning of time and its end.
+    fn of_one(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let parsed = ParsedCertificate::try_from(certificate).ok()?;
+        let fault = |at: u64| {
+            let at = UnixTime::since_unix_epoch(Duration::from_secs(at));
+            verify_server_cert_signed_by_trust_anchor(
+                &parsed,
+                &RootCertStore::empty(),
+                &[],
+                at,
+                &[],
+            )
+        };
+        let of = |time: UnixTime| Timestamp::from_millis(time.as_secs().saturating_mul(1000));
+        let from = match fault(0) {
+            Err(InvalidCertificate(CertificateError::NotValidYetContext {
+                not_before, ..
+            })) => of(not_before),
+            // From before 1970 on.
+            Ok(()) | Err(_) => Timestamp::from_millis(0),
+        };
+        match fault(FAR_SECONDS) {
+            Err(InvalidCertificate(CertificateError::ExpiredContext { not_after, .. })) => {
+                Some(Self { from, until: of(not_after) })
+            }
+            Ok(()) | Err(_) => None,
+        }
+    }
+}
+
+/// After the last second that a certificate can name, 9999-12-31T23:59:59Z (RFC 5280, 4.1.2.5).
+const FAR_SECONDS: u64 = 253_402_300_800;
 
 /// Why files cannot be used. Never says what a key file holds.
 #[derive(Debug, thiserror::Error)]
@@ -126,9 +203,9 @@ impl Files {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(chain, key)?;
+            .with_single_cert(chain.clone(), key)?;
         config.alpn_protocols = PROTOCOLS.iter().map(|name| name.to_vec()).collect();
-        Ok(Tls(Arc::new(config)))
+        Ok(Tls { config: Arc::new(config), validity: Validity::of(&chain) })
     }
 
     fn of_certificate(&self, what: String) -> TlsFault {
@@ -142,7 +219,20 @@ impl Files {
 
 impl Tls {
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.0))
+        TlsAcceptor::from(Arc::clone(&self.config))
+    }
+
+    /// From when until when they hold; nothing when that cannot be told.
+    #[must_use]
+    pub const fn validity(&self) -> Option<Validity> {
+        self.validity
+    }
+
+    /// What is wrong with their times at `now`.
+    #[must_use]
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let told = self.validity.and_then(|validity| validity.warning(now))?;
+        Some(format!("the certificate of server.tls {told}"))
     }
 }
 

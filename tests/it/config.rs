@@ -1,6 +1,7 @@
 //! The layers of the configuration, and every fault at once with its place and remedy.
 
 use beacon_relay::caller::{KeyDigest, Strangers};
+use beacon_relay::clock::Timestamp;
 use beacon_relay::config::{Layers, Plan};
 use beacon_relay::forward::request::Route;
 use beacon_relay::source::Decode;
@@ -375,6 +376,21 @@ fn a_secret_that_is_not_there_is_a_fault_and_never_shown() {
     assert!(!format!("{plan:?}").contains("hush-hush"));
 }
 
+/// Wherever the relay is started from: as certificates and schemas are.
+#[test]
+fn a_secrets_file_is_found_from_the_file_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    std::fs::write(&file, "[admin]\ntoken_file = \"token\"").unwrap();
+    let layers = || Layers { file: Some(file.clone()), ..Layers::default() };
+    let faults = layers().plan().unwrap_err().to_string();
+    let secret = dir.path().join("token");
+    let told = format!("admin.token_file names {}, which cannot be read", secret.display());
+    assert!(faults.contains(&told), "{faults}");
+    std::fs::write(&secret, "hush-hush\n").unwrap();
+    assert!(layers().plan().unwrap().admin.token.is_some());
+}
+
 #[test]
 fn every_example_would_run() {
     let examples = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples");
@@ -492,10 +508,10 @@ utc = true
 
 #[test]
 fn a_schema_that_lets_plain_identity_pass_is_warned_of() {
-    assert_eq!(plan("", &[]).unwrap().warnings(), [""; 0]);
+    assert_eq!(plan("", &[]).unwrap().warnings(Timestamp::from_millis(0)), [""; 0]);
     let wire =
         "[[source]]\nname = \"beacon-conversion\"\nschema = \"schemas/conversion-wire.json\"";
-    assert_eq!(plan(wire, &[]).unwrap().warnings(), [""; 0]);
+    assert_eq!(plan(wire, &[]).unwrap().warnings(Timestamp::from_millis(0)), [""; 0]);
     let dir = TempDir::new().unwrap();
     let file = dir.path().join("own.json");
     let text = r#"{"properties":{"email":false,"phone":{"type":"number"},"user_id":{"pattern":"^u-"},
@@ -503,7 +519,7 @@ fn a_schema_that_lets_plain_identity_pass_is_warned_of() {
     std::fs::write(&file, text).unwrap();
     let own = |more: &str| {
         let file = format!("[[source]]\nname = \"beacon-conversion\"\nschema = {file:?}\n{more}");
-        plan(&file, &[]).unwrap().warnings().join("\n")
+        plan(&file, &[]).unwrap().warnings(Timestamp::from_millis(0)).join("\n")
     };
     let warned = own("");
     for line in [

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd, generate_simple_self_signed};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -166,4 +166,35 @@ fn files_that_cannot_be_used_are_told_with_what_to_do() {
         keyless.contains("holds no PEM private key") && !keyless.contains("secret"),
         "{keyless}"
     );
+}
+
+#[test]
+fn certificates_that_do_not_hold_are_told_of_and_run_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let check = |not_before, not_after| {
+        let mut params = CertificateParams::new(["relay.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (not_before, not_after);
+        let key = KeyPair::generate().unwrap();
+        let leaf = params.self_signed(&key).unwrap();
+        // An authority behind it that holds for long.
+        let (authority, key_of_it) = (CertificateParams::default(), KeyPair::generate().unwrap());
+        let chain = leaf.pem() + &authority.self_signed(&key_of_it).unwrap().pem();
+        std::fs::write(dir.path().join("chain.pem"), chain).unwrap();
+        std::fs::write(dir.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, config(dir.path(), "")).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
+        let output = command.args(["check", "--config"]).arg(file).current_dir(dir.path()).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let (past, far) = (date_time_ymd(2020, 1, 31), date_time_ymd(2999, 12, 31));
+    let told = check(past, far);
+    assert!(told.contains(", certificate until 2999-12-31T00:00:00.000Z"), "{told}");
+    assert!(!told.contains("the certificate of server.tls"), "{told}");
+    let told = check(date_time_ymd(2019, 1, 1), past);
+    assert!(told.contains("certificate of server.tls ended at 2020-01-31T00:00:00.000Z"), "{told}");
+    let told = check(far, date_time_ymd(3000, 1, 1));
+    assert!(told.contains("holds from 2999-12-31T00:00:00.000Z on, not yet"), "{told}");
 }

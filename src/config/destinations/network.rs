@@ -1,7 +1,5 @@
 //! What lies between a destination's client and those it speaks to.
 
-use std::path::PathBuf;
-
 use crate::config::reader::Reader;
 use crate::config::secret::{self, Outside};
 use crate::forward::client::{Network, Proxy, Trust};
@@ -59,9 +57,8 @@ fn proxy(reader: &Reader<'_>, outside: &dyn Outside) -> Option<Proxy> {
 
 fn trust(reader: &Reader<'_>) -> Option<Trust> {
     let written = reader.text("ca_file")?;
-    let base = reader.item("ca_file").and_then(|item| item.base.clone());
-    let file = base.map_or_else(|| PathBuf::from(written), |base| base.join(written));
-    let read = std::fs::read(file).map_err(|error| format!("cannot be read: {error}"));
+    let read =
+        std::fs::read(reader.file("ca_file")?).map_err(|error| format!("cannot be read: {error}"));
     match read.and_then(|pem| Trust::only(&pem).map_err(|fault| fault.to_string())) {
         Ok(trust) => Some(trust),
         Err(why) => {
