@@ -5,6 +5,8 @@
 
 #[path = "tidy/documents.rs"]
 mod documents;
+#[path = "tidy/fuzzing.rs"]
+mod fuzzing;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/leaks.rs"]
@@ -178,4 +180,11 @@ fn no_file_names_a_machine_or_its_registry() {
 fn locked_packages_come_from_the_default_registries() {
     let told: Vec<String> = tree::files().iter().flat_map(leaks::foreign_sources).collect();
     tree::none(&told);
+}
+
+/// `cargo metadata --manifest-path fuzz/Cargo.toml` completes it.
+#[test]
+fn the_fuzzers_lock_file_knows_what_the_relay_needs() {
+    let read = |path: &str| std::fs::read_to_string(tree::root().join(path)).unwrap();
+    tree::none(&fuzzing::lock_breaches(&read("Cargo.toml"), &read("fuzz/Cargo.lock")));
 }

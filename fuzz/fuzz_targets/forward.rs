@@ -4,10 +4,4 @@
 #[path = "../properties.rs"]
 mod properties;
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Some(request) = properties::Request::of(bytes) {
-        properties::forward(&request);
-    }
-});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::hold(properties::forward, bytes));

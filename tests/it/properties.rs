@@ -6,6 +6,7 @@
 mod held;
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use beacon_relay::source::media::Media;
 use proptest::collection::vec;
@@ -19,7 +20,7 @@ use held::Request;
 /// Requests of one run: about a second of a debug build.
 const CASES: u32 = 1500;
 
-fn holds(requests: impl Strategy<Value = Request>, property: fn(&Request)) {
+fn holds(requests: impl Strategy<Value = Request>, property: Property) {
     let given = std::env::var("PROPERTIES_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
     println!("PROPERTIES_SEED={seed}");
@@ -219,4 +220,65 @@ fn a_fuzzers_bytes_become_a_request() {
     let parts = [&request.encoding[..], &request.query, &request.body];
     assert_eq!(parts, [&b"gzip"[..], b"a=1", b"body"]);
     assert!(Request::of(b"\x00\x00no line feed").is_none());
+}
+
+type Property = fn(&Request);
+
+/// What `fuzz/fuzz_targets` looks for faults of.
+const TARGETS: [(&str, Property); 4] = [
+    ("ajv", held::ajv),
+    ("decode", held::decode),
+    ("forward", held::forward),
+    ("identity", held::identity),
+];
+
+fn fuzz(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz").join(path)
+}
+
+fn entries(path: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(fuzz(path)).unwrap();
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
+#[test]
+fn what_a_fuzzer_begins_with_breaks_no_property() {
+    let seeds = entries("seeds");
+    assert!(seeds.len() >= 16, "{seeds:?}");
+    for seed in seeds {
+        let bytes = std::fs::read(&seed).unwrap();
+        assert!(Request::of(&bytes).is_some(), "{}", seed.display());
+        println!("{}", seed.display());
+        for (_, property) in TARGETS {
+            // Whole, and broken off.
+            for part in [8, 7, 5, 3] {
+                held::hold(property, &bytes[..bytes.len() * part / 8]);
+            }
+        }
+    }
+}
+
+/// The fuzzer's own crate is compiled on a nightly toolchain alone. So a target holds one line that
+/// could be wrong, and all that it calls is compiled and run here.
+#[test]
+fn each_fuzz_target_is_one_line_around_a_property_of_its_name() {
+    let manifest = std::fs::read_to_string(fuzz("Cargo.toml")).unwrap();
+    let mut expected = Vec::new();
+    for (name, _) in TARGETS {
+        let path = fuzz(&format!("fuzz_targets/{name}.rs"));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let (head, code) = text.split_once('\n').unwrap();
+        assert!(head.starts_with("//! "), "{name} says what must hold");
+        let line = format!(
+            "#![no_main]\n\n#[path = \"../properties.rs\"]\nmod properties;\n\n\
+             libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::hold(properties::{name}, bytes));\n"
+        );
+        assert_eq!(code, line, "{name}");
+        let built = format!("[[bin]]\nname = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"\n");
+        assert!(manifest.contains(&built), "{name} is not in fuzz/Cargo.toml");
+        expected.push(path);
+    }
+    assert_eq!(entries("fuzz_targets"), expected);
 }
