@@ -14,6 +14,11 @@ use crate::spool::DeliveryId;
 
 /// Different deliveries that fail one after another before the breaker opens.
 const FAILURES_TO_OPEN: u32 = 5;
+/// The same while the origin took something so lately: where one in five fails, five fail in a row
+/// every few seconds of a drain. About as many are under way at once anyway.
+const FAILURES_TO_OPEN_LATELY: u32 = 30;
+/// How lately.
+const LATELY: Duration = Duration::from_millis(500);
 /// Refusals of the whole destination (401, 403, 404, 405) one after another before it counts as
 /// broken, and not the events.
 const REFUSALS_TO_CLOSE: u32 = 20;
@@ -44,6 +49,10 @@ struct State {
     probe_at: Option<Instant>,
     /// Deliveries that failed one after another, each counted once in a row.
     failures: u32,
+    /// They were enough.
+    broken: bool,
+    /// When the origin took something last.
+    took_at: Option<Instant>,
     last_failed: Option<DeliveryId>,
     refusals: u32,
     /// The delivery that probes.
@@ -57,7 +66,7 @@ struct State {
 
 impl State {
     const fn is_broken(&self) -> bool {
-        self.failures >= FAILURES_TO_OPEN
+        self.broken
     }
 
     const fn is_refusing(&self) -> bool {
@@ -167,7 +176,8 @@ impl Gate {
     pub fn succeeded(&self, now: Instant) -> Turn {
         let mut state = self.state();
         let since = state.closed_since;
-        *state = State { asked_until: state.asked_until, ..State::default() };
+        let (asked_until, took_at) = (state.asked_until, Some(now));
+        *state = State { asked_until, took_at, ..State::default() };
         since.map_or(Turn::None, |since| Turn::Opened(now.saturating_duration_since(since)))
     }
 
@@ -180,6 +190,9 @@ impl Gate {
         if state.last_failed.replace(delivery) != Some(delivery) {
             state.failures = state.failures.saturating_add(1);
         }
+        let is_lately = state.took_at.is_some_and(|at| now.saturating_duration_since(at) < LATELY);
+        let enough = if is_lately { FAILURES_TO_OPEN_LATELY } else { FAILURES_TO_OPEN };
+        state.broken |= state.failures >= enough;
         let turn = state.shut(was_shut, delivery, now);
         let asked = hint.and_then(|hint| now.checked_add(hint));
         state.asked_until = state.asked_until.max(asked);
@@ -195,7 +208,7 @@ impl Gate {
         let mut state = self.state();
         let (was_shut, was_refusing) = (state.is_shut(), state.is_refusing());
         // An answer came, so what does not answer is not what is wrong.
-        (state.failures, state.last_failed) = (0, None);
+        (state.failures, state.broken, state.last_failed) = (0, false, None);
         state.refusals = state.refusals.saturating_add(1);
         let turn = state.shut(was_shut, delivery, now);
         if !state.is_shut() {
@@ -249,6 +262,18 @@ mod tests {
         assert_eq!(gate.passage(then), Passage::Probe);
         assert_eq!(gate.succeeded(then), Turn::Opened(PROBE_FIRST));
         assert_eq!((gate.passage(then), gate.succeeded(then)), (Passage::Open, Turn::None));
+    }
+
+    #[test]
+    fn five_in_a_row_among_many_that_are_taken_do_not_open_the_breaker() {
+        let (gate, now) = gate();
+        gate.succeeded(now);
+        assert_eq!(fail(&gate, 0..29, now), [Turn::None; 29]);
+        assert_eq!(fail(&gate, 29..30, now), [Turn::Shut]);
+        gate.succeeded(now);
+        assert_eq!(fail(&gate, 0..8, now), [Turn::None; 8]);
+        // Nothing was taken for a while: those count that were before.
+        assert_eq!(fail(&gate, 8..9, now + LATELY), [Turn::Shut]);
     }
 
     #[test]

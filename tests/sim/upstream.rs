@@ -138,6 +138,8 @@ pub(crate) struct Watched {
     /// Nothing may be sent before.
     pub(crate) asked_until: Duration,
     failures: u32,
+    /// When something was taken last.
+    took_at: Option<Duration>,
     last_failed: Option<u64>,
     refusals: u32,
     pub(crate) refusal_runs: u32,
@@ -155,6 +157,9 @@ pub(crate) struct Shut {
 
 /// Different deliveries that fail in a row before probes begin (`docs/DELIVERY.md`).
 const FAILURES_TO_SHUT: u32 = 5;
+/// The same within half a second of something that was taken.
+const FAILURES_TO_SHUT_LATELY: u32 = 30;
+const LATELY: Duration = Duration::from_millis(500);
 /// Refusals in a row before the destination counts as broken (`docs/DELIVERY.md`).
 const REFUSALS_TO_SHUT: u32 = 20;
 /// A shut origin is probed at least as often as this, which is promised.
@@ -208,7 +213,7 @@ impl Watched {
     ) {
         self.asked_until = self.asked_until.max(asked_until.unwrap_or_default());
         match fate {
-            Fate::Taken => self.works(),
+            Fate::Taken => self.works(now),
             Fate::Answered(401 | 403 | 404 | 405) => {
                 self.refusal_runs += u32::from(self.refusals == 0);
                 (self.failures, self.last_failed) = (0, None);
@@ -217,18 +222,23 @@ impl Watched {
                     self.shut = None;
                 }
             }
-            Fate::Answered(status @ 400..500) if !matches!(status, 408 | 425 | 429) => self.works(),
+            Fate::Answered(status @ 400..500) if !matches!(status, 408 | 425 | 429) => {
+                self.works(now)
+            }
             Fate::Answered(_) | Fate::NotConnected | Fate::Broken(_) | Fate::Silence(_) => {
                 self.failures += u32::from(self.last_failed.replace(n) != Some(n));
             }
         }
-        if self.failures >= FAILURES_TO_SHUT || self.refusals >= REFUSALS_TO_SHUT {
+        let is_lately = self.took_at.is_some_and(|at| now - at < LATELY);
+        let enough = if is_lately { FAILURES_TO_SHUT_LATELY } else { FAILURES_TO_SHUT };
+        if self.failures >= enough || self.refusals >= REFUSALS_TO_SHUT {
             let (probes, under_way) = (0, 0);
             self.shut.get_or_insert(Shut { since: now, probes, under_way, last_end: now });
         }
     }
 
-    fn works(&mut self) {
+    fn works(&mut self, now: Duration) {
+        self.took_at = Some(now);
         (self.failures, self.last_failed, self.refusals, self.shut) = (0, None, 0, None);
     }
 }
