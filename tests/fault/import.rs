@@ -327,6 +327,8 @@ async fn a_file_or_a_call_that_is_wrong_is_refused_with_its_place_and_sends_noth
     let extra = format!("{},{secret}", row("b", "1"));
     for (name, text, told) in [
         ("empty.csv", String::new(), "line 1: the file is empty"),
+        ("empty.ndjson", "\u{feff}\n \n".to_owned(), "empty.ndjson: the file is empty"),
+        ("cut.csv", file(&[format!("{},\"{secret}", row("a", "1"))]), "line 2: a quote has no end"),
         ("headless.csv", format!("{secret},p\n"), "line 1: no column for publisher_id, order_id"),
         ("long.csv", file(&[row("a", "1"), extra]), "line 3: the line has 8 fields where"),
         (
@@ -360,6 +362,7 @@ async fn a_file_or_a_call_that_is_wrong_is_refused_with_its_place_and_sends_noth
         (&["fine.ndjson", "--key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY holds no key"),
         (&["fine.ndjson", "--map", "none.toml"], "cannot read none.toml"),
         (&["fine.ndjson", "--rate", "fast"], "is no rate"),
+        (&["fine.ndjson", "--outcomes", "."], "the outcomes . cannot be written"),
     ] {
         let run = ran(import(dir.path(), args)).await;
         assert_eq!(run.code, Some(2), "{run:?}");

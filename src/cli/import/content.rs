@@ -23,6 +23,8 @@ pub(super) struct Content {
     pub(super) encoding: &'static Encoding,
     /// For a bar; line ends within quotes count too.
     pub(super) lines: u64,
+    /// Whether it holds nothing but white space and a byte-order mark.
+    pub(super) is_blank: bool,
     /// As it was before the first look.
     pub(super) stamp: Stamp,
 }
@@ -50,6 +52,7 @@ impl Content {
         let mut file = File::open(path)?;
         let mut chunk = vec![0; CHUNK_BYTES];
         let (mut sha, mut utf8, mut lines) = (Sha256::new(), Utf8::default(), 1);
+        let mut is_blank = true;
         let mut head: Vec<u8> = Vec::new();
         loop {
             let read = file.read(&mut chunk)?;
@@ -58,6 +61,7 @@ impl Content {
             }
             let bytes = &chunk[..read];
             sha.update(bytes);
+            is_blank = is_blank && bytes.iter().all(|byte| is_space_or_mark(*byte));
             utf8.take(bytes);
             lines += bytes.iter().filter(|byte| **byte == b'\n').count() as u64;
             let missing = 4_usize.saturating_sub(head.len()).min(bytes.len());
@@ -82,8 +86,13 @@ impl Content {
             );
             return Err(Refused(what).into());
         }
-        Ok(Self { digest: format!("{:x}", Hex(&sha.finalize())), encoding, lines, stamp })
+        Ok(Self { digest: format!("{:x}", Hex(&sha.finalize())), encoding, lines, is_blank, stamp })
     }
+}
+
+/// Bytes that white space and the byte-order mark are of, whatever the encoding.
+const fn is_space_or_mark(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || matches!(byte, 0 | 0xef | 0xbb | 0xbf | 0xfe | 0xff)
 }
 
 struct Hex<'b>(&'b [u8]);

@@ -5,26 +5,34 @@ use std::cell::Cell;
 use std::io::{self, BufRead, Read};
 use std::rc::Rc;
 
+/// What a reader of lines and the leash that it is on tell each other.
+pub(super) struct Slack {
+    /// Bytes that the line may yet have.
+    pub(super) left: Cell<usize>,
+    /// Whether the reader was told that nothing more comes.
+    pub(super) is_over: Cell<bool>,
+}
+
 /// Lets a line have only so many bytes, and ends each line, the last one too, in a line feed alone:
 /// the reader counts those, and one after a carriage return only with the next line.
 pub(super) struct Leash<R> {
     input: R,
-    left: Rc<Cell<usize>>,
+    slack: Rc<Slack>,
     /// A carriage return whose next byte is not seen yet.
     is_held: bool,
     is_ended: bool,
 }
 
 impl<R> Leash<R> {
-    /// Lets each line of `input` have the bytes that are `left` when it begins.
-    pub(super) const fn new(input: R, left: Rc<Cell<usize>>) -> Self {
-        Self { input, left, is_held: false, is_ended: false }
+    /// Lets each line of `input` have the bytes that `slack` has left when it begins.
+    pub(super) const fn new(input: R, slack: Rc<Slack>) -> Self {
+        Self { input, slack, is_held: false, is_ended: false }
     }
 }
 
 impl<R: BufRead> Read for Leash<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.get();
+        let left = self.slack.left.get();
         if left == 0 {
             let what = "a line is over 1 MiB; a quote may lack its end";
             return Err(io::Error::new(io::ErrorKind::InvalidData, what));
@@ -62,7 +70,8 @@ impl<R: BufRead> Read for Leash<R> {
             }
             self.input.consume(used);
         }
-        self.left.set(left - written);
+        self.slack.left.set(left - written);
+        self.slack.is_over.set(written == 0);
         Ok(written)
     }
 }

@@ -122,6 +122,9 @@ impl Import {
         };
         let show = Show::new(content.lines);
         let wrong = |fault: TableFault| Refused(format!("{name}: {fault}; nothing was sent"));
+        if format == Format::Ndjson && content.is_blank {
+            return Err(Refused(format!("{name}: the file is empty; nothing was sent")).into());
+        }
         let mut decimal = Decimal::Point;
         if format == Format::Csv {
             let file = std::fs::File::open(&self.file)?;

@@ -21,6 +21,7 @@ use super::source::Orders;
 use super::state::StateFile;
 use super::upload::{Answer, Relay};
 use crate::caller::Rate;
+use crate::cli::Refused;
 use crate::shutdown::Signals;
 
 /// Bytes of one request, under every limit that a relay is likely to have; the relay's answer
@@ -166,14 +167,18 @@ impl Run<'_> {
 /// how far that run came: it may be at its end just now.
 async fn begun(way: &mut Way, outcomes: Option<&Path>) -> anyhow::Result<Ledger> {
     let Some(path) = outcomes else { return Ok(Ledger::default()) };
-    let unusable = || format!("the outcomes {} cannot be written", path.display());
-    let mut file = Outcomes::open(path).await.with_context(unusable)?;
+    let unusable = |error: std::io::Error| -> anyhow::Error {
+        let what = format!("the outcomes {} cannot be written: {error}", path.display());
+        let is_busy = error.kind() == std::io::ErrorKind::ResourceBusy;
+        if is_busy { anyhow::anyhow!(what) } else { Refused(what).into() }
+    };
+    let mut file = Outcomes::open(path).await.map_err(unusable)?;
     let left = match way {
         Way::Judge { .. } => None,
         Way::Relay { state, .. } => state.read()?,
     };
     let (sums, bytes) = left.map_or((Sums::default(), 0), |left| (left.sums, left.outcome_bytes));
-    file.go_on(bytes).with_context(unusable)?;
+    file.go_on(bytes).map_err(unusable)?;
     Ok(Ledger { file: Some(file), sums })
 }
 

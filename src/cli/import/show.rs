@@ -120,10 +120,11 @@ impl Summary<'_> {
             ("refused", refused, String::new()),
             ("with a warning", warned, String::new()),
         ];
+        let noun = if orders == 1 { "order" } else { "orders" };
         let before = note(self.before, "of them in an earlier run");
         let mut text = if io::stdout().is_terminal() {
             let mut text =
-                format!("{}: {orders} orders{before} in {took:.1} s ({speed:.0}/s)\n", self.file);
+                format!("{}: {orders} {noun}{before} in {took:.1} s ({speed:.0}/s)\n", self.file);
             for (name, count, note) in rows {
                 text.push_str(&format!("  {name:<14} {count:>10}{note}\n"));
             }
@@ -132,7 +133,7 @@ impl Summary<'_> {
             let parts: Vec<String> =
                 rows.iter().map(|(name, count, note)| format!("{count} {name}{note}")).collect();
             let parts = parts.join(", ");
-            format!("{}: {orders} orders{before} in {took:.1} s: {parts}", self.file)
+            format!("{}: {orders} {noun}{before} in {took:.1} s: {parts}", self.file)
         };
         if let Some(outcomes) = self.outcomes {
             let gap = if text.ends_with('\n') { "" } else { "; " };

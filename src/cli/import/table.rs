@@ -10,7 +10,7 @@ use csv::{ErrorKind, StringRecord};
 
 use super::columns::Columns;
 use super::gathered::Gathered;
-use super::lines::{Leash, likely_delimiter, said_delimiter};
+use super::lines::{Leash, Slack, likely_delimiter, said_delimiter};
 use super::map::{Decimal, Map};
 use super::members::{self, MEMBERS, Place, Shape};
 use super::number::{self, Hint};
@@ -36,7 +36,7 @@ impl TableFault {
 /// Reads a table line by line.
 pub(super) struct Table<'m, R> {
     rows: csv::Reader<Leash<BufReader<R>>>,
-    left: Rc<Cell<usize>>,
+    slack: Rc<Slack>,
     columns: Columns,
     map: &'m Map,
     decimal: Decimal,
@@ -60,8 +60,9 @@ impl<'m, R: Read> Table<'m, R> {
         }
         let head = input.fill_buf().map_err(TableFault::Read)?;
         let delimiter = delimiter.unwrap_or_else(|| likely_delimiter(head));
-        let left = Rc::new(Cell::new(ORDER_BYTES_MAX));
-        let leash = Leash::new(input, Rc::clone(&left));
+        let (left, is_over) = (Cell::new(ORDER_BYTES_MAX), Cell::new(false));
+        let slack = Rc::new(Slack { left, is_over });
+        let leash = Leash::new(input, Rc::clone(&slack));
         let mut rows =
             csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(leash);
         let mut heads = StringRecord::new();
@@ -71,7 +72,7 @@ impl<'m, R: Read> Table<'m, R> {
         }
         let columns = Columns::of(&heads, map, before + 1)?;
         let (row, is_ahead) = (StringRecord::new(), false);
-        Ok(Self { rows, left, columns, map, decimal, before, row, is_ahead })
+        Ok(Self { rows, slack, columns, map, decimal, before, row, is_ahead })
     }
 
     /// Heads of columns that nothing is made of.
@@ -111,12 +112,19 @@ impl<'m, R: Read> Table<'m, R> {
     /// Goes to the next row that holds something.
     pub(super) fn advance(&mut self) -> Result<bool, TableFault> {
         loop {
-            self.left.set(ORDER_BYTES_MAX);
-            match self.rows.read_record(&mut self.row) {
-                Ok(true) => {}
-                Ok(false) => return Ok(false),
-                Err(error) => return Err(fault(error, self.line())),
+            self.slack.left.set(ORDER_BYTES_MAX);
+            let read = self.rows.read_record(&mut self.row);
+            if matches!(read, Ok(false)) {
+                return Ok(false);
             }
+            // Every input ends in a line feed: a field that has it ends nowhere. The reader takes
+            // that for the end of a row, and half of it for the whole.
+            let last = self.row.iter().next_back().unwrap_or_default();
+            if self.slack.is_over.get() && last.ends_with('\n') {
+                let what = "a quote has no end: the file may be cut off";
+                return Err(TableFault::line(self.line() + 1, what));
+            }
+            read.map_err(|error| fault(error, self.line()))?;
             // Spreadsheets leave rows of empty cells behind.
             if self.row.iter().any(|field| !field.trim().is_empty()) {
                 return Ok(true);
@@ -257,6 +265,29 @@ mod tests {
             assert_eq!(places(&format!("{text}\n"), end), told, "{end:?} at its end too");
             let said = places(&format!("sep=,\n{text}"), end);
             assert_eq!(said.iter().map(|(_, line, _)| *line).collect::<Vec<_>>(), [3, 6, 8]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_cut_off_within_quotes_is_told_with_the_line_of_the_quote() {
+        let map = Map::default();
+        let told = |end: &str| {
+            let text = format!("{HEAD},city\na,p,t,1,1,1,1,Natal\nb,p,t,1,1,1,{end}");
+            let mut table = Table::new(text.as_bytes(), &map, Decimal::Point).unwrap();
+            loop {
+                match table.next() {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return "sound".to_owned(),
+                    Err(fault) => return fault.to_string(),
+                }
+            }
+        };
+        for end in ["1,Bauru", "1,\"Bauru\"", "1,\"Bauru\n\"", "1,\"Bauru\n\"\n", "1,\"Bauru\"\r\n"]
+        {
+            assert_eq!(told(end), "sound", "{end:?}");
+        }
+        for end in ["1,\"Bau", "1,\"Bau\n", "1,\"Bau\"\"", "1,\"Bau\nc,p,t,1,1,1,1,x\n", "\"1"] {
+            assert_eq!(told(end), "line 3: a quote has no end: the file may be cut off", "{end:?}");
         }
     }
 
