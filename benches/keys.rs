@@ -156,6 +156,7 @@ fn event(number: u64) -> NewEvent {
         target: Bytes::from_static(b"/v1/beacon/conversion"),
         accepted_at: now,
         headers: ClientHeaders::default(),
+        fault: None,
         body: Scrubbed::vouch(Bytes::from_static(&[b'x'; 64])),
     };
     NewEvent {

@@ -129,6 +129,7 @@ fn event(keyed: bool) -> NewEvent {
         accepted_at: now,
         body: Scrubbed::vouch(Bytes::from_static(&[b'x'; BODY_BYTES])),
         headers: beacon_relay::event::ClientHeaders::default(),
+        fault: None,
     };
     let to = vec![DestinationName::new("events-api")];
     NewEvent { event: Arc::new(event), to, dedupe, lane: Lane::Live }

@@ -131,8 +131,11 @@ pub(crate) fn end(request: &Request) -> &'static str {
         Err(Reject::Pairs(PairsFault::NotUtf8(_))) => "not UTF-8",
         Err(Reject::TooLarge { .. }) => "too large",
         Err(Reject::Invalid(_)) => "invalid",
-        Err(Reject::Publisher | Reject::SourceNotAllowed | Reject::EventUrl(_)) => {
-            unreachable!("whoever asks speaks for all, and to no URL")
+        Err(Reject::Unauthorized | Reject::Publisher | Reject::SourceNotAllowed) => {
+            unreachable!("whoever asks speaks for all")
+        }
+        Err(Reject::EventUrl(_)) => {
+            unreachable!("no URL is named")
         }
     }
 }
@@ -294,6 +297,7 @@ pub(crate) fn forward(request: &Request) {
                 _ if body.is_empty() => assert!(sent.is_empty() && !request.is_order),
                 Media::Json | Media::Lines => assert_eq!(sent, body),
                 Media::Form => assert_eq!(members(sent), pairs(body)),
+                Media::Query => unreachable!("none is made up"),
             }
             // Another parser of JSON sees one document there too, and no repeated key.
             if !sent.is_empty() {
@@ -316,8 +320,11 @@ pub(crate) fn forward(request: &Request) {
             }
         }
         Err(Reject::Syntax(_) | Reject::TooLarge { .. } | Reject::Invalid(_)) => {}
-        Err(Reject::Publisher | Reject::SourceNotAllowed | Reject::EventUrl(_)) => {
-            unreachable!("whoever asks speaks for all, and to no URL")
+        Err(Reject::Unauthorized | Reject::Publisher | Reject::SourceNotAllowed) => {
+            unreachable!("whoever asks speaks for all")
+        }
+        Err(Reject::EventUrl(_)) => {
+            unreachable!("no URL is named")
         }
     }
 }

@@ -291,7 +291,8 @@ impl Doors {
         let guard = Arc::new(Guard::new(access, Arc::clone(&self.limiter)));
         let (intake, metrics) = (self.intake.clone(), Arc::clone(&self.metrics));
         let door = Door::new(intake, guard, Arc::clone(&metrics), self.clock.clone(), limits);
-        let door = door.keeping(Keep::any(sources.iter().map(|one| &one.settings().keep)));
+        let keep = Keep::any(sources.iter().map(|one| &one.settings().keep));
+        let door = door.keeping(keep.and(sources.iter().flat_map(|one| one.reads())));
         http::public(sources, door, metrics)
     }
 }

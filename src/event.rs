@@ -206,6 +206,14 @@ pub struct Event {
     pub body: Scrubbed,
     /// What of the client's own request goes with it.
     pub headers: ClientHeaders,
+    /// Why its bytes are of no use, in words without any value; at most [`Event::FAULT_BYTES_MAX`].
+    /// Such an event was accepted to be kept, and is sent only when an operator says so.
+    pub fault: Option<Bytes>,
+}
+
+impl Event {
+    /// Bytes of a fault that are kept.
+    pub const FAULT_BYTES_MAX: usize = 4096;
 }
 
 /// 128 bits that tell one event of a source from every other.

@@ -176,7 +176,10 @@ impl Intake {
     ) -> Result<Pending, (Option<Arc<Source>>, Reject)> {
         let Item { source, received, raw } = item.map_err(|reject| (None, reject))?;
         match source.admit(&received, &raw) {
-            Ok(Admitted { event, warnings }) => {
+            Ok(Admitted { event, warnings, unusable }) => {
+                if let Some(Reject::Invalid(violations)) = &unusable {
+                    self.count_violations(&source.settings().name, violations);
+                }
                 let fingerprint = event.dedupe.map(|dedupe| dedupe.fingerprint);
                 events.push(NewEvent { lane, ..event });
                 Ok(Pending { source, warnings, fingerprint })

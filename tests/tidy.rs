@@ -135,6 +135,19 @@ fn vouching_elsewhere_is_told() {
 }
 
 #[test]
+fn no_partner_is_named_in_rust() {
+    let files = tree::files();
+    let config = files.iter().find(|file| file.path == "config/relay.toml");
+    let partners = documents::partners(&config.expect("it is there").text);
+    assert!(partners.len() >= 2, "the checker is blind: {partners:?}");
+    let told: Vec<String> = tree::sources()
+        .iter()
+        .flat_map(|(path, text)| documents::naming(path, text, &partners))
+        .collect();
+    tree::none(&told);
+}
+
+#[test]
 fn metrics_and_their_page_name_the_same() {
     let known = documents::metrics_in_code(&tree::sources());
     let files = tree::files();

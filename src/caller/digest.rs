@@ -32,7 +32,8 @@ impl KeyDigest {
     }
 
     /// Whether both are of one key, in constant time.
-    pub(super) fn is(&self, other: &Self) -> Choice {
+    #[must_use]
+    pub fn is(&self, other: &Self) -> Choice {
         self.0.ct_eq(&other.0)
     }
 }

@@ -30,7 +30,9 @@ pub enum BlockFault {
 }
 
 impl Block {
-    fn contains(&self, address: IpAddr) -> bool {
+    /// Whether an address lies in it.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         masked(address.to_canonical(), self.bits) == Some(self.address)
     }
 }

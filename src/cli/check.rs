@@ -16,8 +16,11 @@ use crate::units::{show_bytes, show_span};
 
 /// Damaged pieces that are named here.
 const DAMAGES_SHOWN: usize = 10;
+use crate::event::SourceName;
 use crate::forward::request::Route;
 use crate::source::aliases::Aliases;
+use crate::source::auth::Auth;
+use crate::source::{Get, OnInvalid};
 
 /// Prints what would run, and every fault of the configuration at once.
 #[derive(Debug, Args)]
@@ -78,12 +81,20 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
     lines.extend([String::new(), "sources".to_owned()]);
     for source in &plan.sources {
         let to: Vec<&str> = source.to.iter().map(|name| name.as_str()).collect();
-        lines.push(format!("  {:<18} POST {}", source.name.as_str(), source.path));
+        let methods = if source.get == Get::Query { "GET, POST" } else { "POST" };
+        lines.push(format!("  {:<18} {methods} {}", source.name.as_str(), source.path));
         lines.push(format!("  {:<18} {} to {}", "", source.kind.as_str(), to.join(", ")));
+        match &source.auth {
+            Auth::Clients => {}
+            own @ Auth::Own(_) => lines.push(format!("  {:<18} known by {own}", "")),
+        }
         for way in source.dedupe.iter().flat_map(|rule| &rule.0) {
             let key: Vec<String> = way.key.iter().map(ToString::to_string).collect();
             let (window, key) = (show_span(way.window), key.join(" "));
             lines.push(format!("  {:<18} once in {window} by {key}", ""));
+        }
+        if source.on_invalid == OnInvalid::DeadLetter {
+            lines.push(format!("  {:<18} what cannot be used is kept as dead letters", ""));
         }
         if let Some(multi_site) = &source.multi_site {
             let count = multi_site.publishers.len();
@@ -99,6 +110,11 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
             let utc = if source.utc { ", created_at in UTC" } else { "" };
             lines.push(format!("  {:<18} {aliases} aliases{utc}", ""));
         }
+    }
+    if !plan.off.is_empty() {
+        let names: Vec<&str> = plan.off.iter().map(SourceName::as_str).collect();
+        let names = names.join(", ");
+        lines.push(format!("  off, until `to` names a destination: {names}"));
     }
     lines.extend([String::new(), "destinations".to_owned()]);
     for one in &plan.destinations {

@@ -80,7 +80,7 @@ struct Filter {
     /// conversion, impression, view, click or notification
     #[arg(long)]
     kind: Option<String>,
-    /// refused, expired, unknown_outcome or unsendable
+    /// refused, expired, unknown_outcome, unsendable or invalid
     #[arg(long)]
     reason: Option<String>,
     /// With this publisher_id in the body

@@ -153,6 +153,12 @@ pub(super) fn put(
 
 /// Lays `upper` over `lower`: tables member by member, named lists by name, all else replaced.
 pub(super) fn merge(lower: &mut Table, upper: Table) {
+    // A secret stands in a variable or a file: who names one has no use for the other.
+    for key in upper.keys() {
+        if let Some(other) = other_place(key).filter(|other| !upper.contains_key(other)) {
+            lower.remove(&other);
+        }
+    }
     for (key, item) in upper {
         match lower.get_mut(&key) {
             None => {
@@ -166,8 +172,18 @@ pub(super) fn merge(lower: &mut Table, upper: Table) {
     }
 }
 
+/// `secret_file` of `secret_env`, and back.
+fn other_place(key: &str) -> Option<String> {
+    let variable = key.strip_suffix("_env").map(|secret| format!("{secret}_file"));
+    variable.or_else(|| key.strip_suffix("_file").map(|secret| format!("{secret}_env")))
+}
+
 fn merge_item(old: &mut Item, new: Item, named: bool) {
     match (&mut old.value, new.value) {
+        (Value::Table(lower), Value::Table(upper)) if is_of_another_type(lower, &upper) => {
+            *lower = upper;
+            old.place = new.place;
+        }
         (Value::Table(lower), Value::Table(upper)) => {
             merge(lower, upper);
             old.place = new.place;
@@ -184,6 +200,12 @@ fn merge_item(old: &mut Item, new: Item, named: bool) {
         }
         (_, value) => *old = Item { value, ..new },
     }
+}
+
+/// Whether both say what they are, and it is not the same: then they have no member in common.
+fn is_of_another_type(lower: &Table, upper: &Table) -> bool {
+    let of = |table: &Table| Some(table.get("type")?.value.as_string()?.to_owned());
+    matches!((of(lower), of(upper)), (Some(lower), Some(upper)) if lower != upper)
 }
 
 fn name(item: &Item) -> Option<&str> {

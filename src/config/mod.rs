@@ -4,6 +4,7 @@
 
 mod access;
 mod admin;
+mod auth;
 mod clients;
 mod destinations;
 pub mod fault;

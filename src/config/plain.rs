@@ -6,6 +6,7 @@
 use super::profiles::finds_fault;
 use crate::event::EventKind;
 use crate::source::Settings;
+use crate::source::auth::Auth;
 
 /// Members of an order in which a schema should take nothing at all.
 const RAW: [&str; 5] = ["email", "phone", "social_id", "first_name", "last_name"];
@@ -27,8 +28,20 @@ const PLAIN: [&str; 6] = [
 /// What must not stand for a customer; bare digits may be a customer's number.
 const PLAIN_USER: [&str; 3] = ["maria@example.com", "+55 11 98765-4321", "529.982.247-25"];
 
-/// What is wrong with the schema of a source, one sentence a thing.
+/// What may harm in a source, one sentence a thing.
 pub(super) fn warnings(source: &Settings) -> Vec<String> {
+    let mut warnings = schema_warnings(source);
+    if matches!(&source.auth, Auth::Own(proofs) if proofs.is_empty()) {
+        warnings.push(format!(
+            "source {:?}: anyone who reaches the listener may post to it, for its auth is \"none\"",
+            source.name
+        ));
+    }
+    warnings
+}
+
+/// What is wrong with its schema.
+fn schema_warnings(source: &Settings) -> Vec<String> {
     let schema = &source.schema;
     let takes =
         |member: &str, texts: &[&str]| texts.iter().any(|text| !finds_fault(schema, member, text));

@@ -11,7 +11,7 @@ use super::plain;
 use super::profiles::{self, Profiles};
 use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
-use super::sources::{self, Schemas};
+use super::sources::{self, Schemas, Standing};
 use super::written::Written;
 use super::{Admin, access, admin, clients, destinations, tls};
 use crate::caller::Access;
@@ -38,6 +38,8 @@ pub struct Plan {
     pub access: Access,
     /// The ways in.
     pub sources: Vec<source::Settings>,
+    /// Those that take nothing until they name a destination.
+    pub off: Vec<SourceName>,
     /// The ways out.
     pub destinations: Vec<forward::Settings>,
     /// All that was written, by name.
@@ -121,20 +123,21 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let profiles = profiles::read_all(&reader);
     let mut written = Written::of(root);
-    let (mut sources, unsure) = source_list(&reader, &names, &profiles, &mut written);
+    let SourceList { list: mut sources, off, unsure } =
+        source_list(&reader, outside, &names, &profiles, &mut written);
     for source in &mut sources {
         source.event_origins = event_origins(&source.to, &destinations);
         source.keep = keep(&source.to, &destinations);
     }
     destinations.iter_mut().for_each(|one| one.when_unsure_of.clone_from(&unsure));
-    let names: Vec<SourceName> = sources.iter().map(|one| one.name.clone()).collect();
+    let names: Vec<SourceName> = sources.iter().map(|one| &one.name).chain(&off).cloned().collect();
     let clients = clients::read(&reader, &names);
     reader.finish();
     let faults = found.into_sorted();
     match (server, admin, spool, log) {
         (Some((server, access)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
             let access = Access { clients, ..access };
-            Ok(Plan { server, admin, spool, log, access, sources, destinations, written })
+            Ok(Plan { server, admin, spool, log, access, sources, off, destinations, written })
         }
         _ => Err(Faults(faults)),
     }
@@ -292,19 +295,29 @@ fn destination_list(reader: &Reader<'_>, outside: &dyn Outside) -> Vec<forward::
 
 type Unsure = BTreeMap<SourceName, WhenUnsure>;
 
-/// The sources, and what those want done with what may have arrived that say so themselves.
+/// What the tables of sources come to.
+struct SourceList {
+    list: Vec<source::Settings>,
+    off: Vec<SourceName>,
+    /// What those want done with what may have arrived that say so themselves.
+    unsure: Unsure,
+}
+
 fn source_list(
     reader: &Reader<'_>,
+    outside: &dyn Outside,
     destinations: &[DestinationName],
     profiles: &Profiles,
     written: &mut Written,
-) -> (Vec<source::Settings>, Unsure) {
+) -> SourceList {
     let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
+    let mut off = Vec::new();
     let mut unsure = Unsure::new();
     for reader in reader.tables("source") {
         let when_unsure = destinations::when_unsure(&reader);
-        if let Some(settings) = sources::read(&reader, destinations, &mut schemas, profiles) {
-            if list.iter().any(|one| one.name == settings.name) {
+        let read = sources::read(&reader, outside, destinations, &mut schemas, profiles);
+        if let Some((settings, standing)) = read {
+            if list.iter().map(|one| &one.name).chain(&off).any(|name| *name == settings.name) {
                 reader.fault("name", "is taken by another source", "");
             }
             if settings.name.as_str() == http::by_url::NAME {
@@ -313,13 +326,18 @@ fn source_list(
             if http::ROUTES_TAKEN.iter().any(|taken| overlap(taken, &settings.path)) {
                 reader.fault("path", "is taken by the relay itself", "choose another path");
             }
-            if let Some(other) = list.iter().find(|one| overlap(&one.path, &settings.path)) {
+            let other = list.iter().find(|one| overlap(&one.path, &settings.path));
+            // What is off leaves its path to others.
+            if let Some(other) = other.filter(|_| standing == Standing::On) {
                 let what =
                     format!("and the path of source {:?} take the same requests", other.name);
                 reader.fault("path", what, "give each source a path of its own");
             }
             unsure.extend(when_unsure.map(|when| (settings.name.clone(), when)));
-            list.push(settings);
+            match standing {
+                Standing::On => list.push(settings),
+                Standing::Off => off.push(settings.name),
+            }
         }
         reader.finish();
     }
@@ -328,7 +346,7 @@ fn source_list(
             written.file(&format!("schema {file}"), loaded.text.as_bytes());
         }
     }
-    (list, unsure)
+    SourceList { list, off, unsure }
 }
 
 /// The origins to which all of `to` send events that name their URL. A destination with a path of

@@ -8,26 +8,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::auth;
+use super::layers::Value;
 use super::multi_site;
 use super::profiles::{self, Profiles};
 use super::reader::Reader;
+use super::secret::Outside;
 use crate::event::{DestinationName, EventKind, SourceName};
 use crate::origin::Origins;
 use crate::schema::Schema;
 use crate::source::aliases::{AliasFault, Aliases, Kind};
+use crate::source::auth::Auth;
 use crate::source::keep::Keep;
-use crate::source::{Answer, Decode, DedupeRule, Selector, Settings, Takes, Way};
+use crate::source::names::Names;
+use crate::source::{
+    Answer, Decode, DedupeRule, Get, OnInvalid, Selector, Settings, Takes, TestValue, Way,
+};
 
-/// The schema files that the program carries.
-const SHIPPED: [(&str, &str); 4] = [
-    (
-        "schemas/conversion-documented.json",
-        include_str!("../../config/schemas/conversion-documented.json"),
-    ),
-    ("schemas/conversion-wire.json", include_str!("../../config/schemas/conversion-wire.json")),
-    ("schemas/ad-event.json", include_str!("../../config/schemas/ad-event.json")),
-    ("schemas/ad-event-session.json", include_str!("../../config/schemas/ad-event-session.json")),
-];
+/// The schema files that the program carries. The list stands beside them, so that a further
+/// partner's schema is no matter of Rust.
+const SHIPPED: &[(&str, &str)] = &include!("../../config/schemas/shipped.in");
 
 /// The text of a schema that the program carries.
 pub(super) fn shipped(name: &str) -> Option<&'static str> {
@@ -74,19 +74,30 @@ pub(super) fn is_name(name: &str) -> bool {
 /// Reads one source; nothing when a part that it cannot do without is missing, which is noted.
 pub(super) fn read(
     reader: &Reader<'_>,
+    outside: &dyn Outside,
     destinations: &[DestinationName],
     schemas: &mut Schemas,
     profiles: &Profiles,
-) -> Option<Settings> {
+) -> Option<(Settings, Standing)> {
     let name = name(reader);
     let kinds = EventKind::ALL.map(|kind| (kind.as_str(), kind));
     let kind = required(reader, "kind", reader.choice("kind", &kinds));
     let path = required(reader, "path", path(reader));
-    let decode = decode(reader);
+    let standing = standing(reader);
+    let auth = auth::read(reader, outside, kind, standing);
+    let (decode, get) = decode(reader, kind);
+    let names =
+        [("exact", Names::Exact), ("any-case", Names::AnyCase), ("rewritten", Names::Rewritten)];
+    let names = reader.choice("names", &names).unwrap_or_default();
+    let on_invalid = on_invalid(reader, kind);
     let takes = takes(reader, decode);
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let pii = profiles::of_source(reader, profiles, schema.as_ref().map(|one| &*one.schema));
+    if pii.is_some() && on_invalid == OnInvalid::DeadLetter {
+        let what = "would keep what could not be read, raw identity among it";
+        reader.fault("on_invalid", what, "leave out pii, or refuse what is invalid");
+    }
     let aliases = aliases(reader);
     let utc = reader.flag("utc").unwrap_or(false);
     if utc && kind.is_some_and(|kind| kind != EventKind::Conversion) {
@@ -99,17 +110,32 @@ pub(super) fn read(
         reader.fault("answer_within", "is no time for the store to answer", "");
     }
     let to = required(reader, "to", to(reader, destinations));
-    Some(Settings {
+    let path = path?;
+    let selectors = auth.iter().flat_map(Auth::selectors);
+    for selector in selectors.chain(dedupe.iter().flat_map(DedupeRule::selectors)) {
+        if let Selector::Segment(name) = selector
+            && !path.split('/').any(|segment| segment == format!("{{{name}}}"))
+        {
+            let what = format!("has no segment {{{name}}}, which {selector} chooses");
+            reader.fault("path", what, "name one so");
+        }
+    }
+    let settings = Settings {
         name: SourceName::new(name?),
         kind: kind?,
-        path: path?,
+        path,
+        auth: auth?,
         decode,
+        get,
         takes,
+        names,
+        on_invalid,
         schema: schema?.schema,
         multi_site,
         aliases,
         utc,
         pii,
+        tests: tests(reader),
         dedupe,
         answer,
         answer_within,
@@ -117,7 +143,22 @@ pub(super) fn read(
         // Known when all destinations are.
         event_origins: Origins::default(),
         keep: Keep::default(),
-    })
+    };
+    Some((settings, standing))
+}
+
+/// Whether a source takes anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It does.
+    On,
+    /// Its `to` is empty: its path is nobody's, and its secrets need not be there.
+    Off,
+}
+
+fn standing(reader: &Reader<'_>) -> Standing {
+    let is_off = matches!(reader.item("to").map(|item| &item.value), Some(Value::Array(to)) if to.is_empty());
+    if is_off { Standing::Off } else { Standing::On }
 }
 
 fn required<T>(reader: &Reader<'_>, key: &'static str, value: Option<T>) -> Option<T> {
@@ -145,23 +186,45 @@ fn path(reader: &Reader<'_>) -> Option<String> {
     Some(path.to_owned())
 }
 
-/// What each method's bodies are; POST is the only one that a source takes.
-fn decode(reader: &Reader<'_>) -> Decode {
-    let Some(inner) = reader.table("decode") else { return Decode::Json };
-    let words = [("json", Decode::Json), ("beacon", Decode::Beacon)];
+/// What a POST's bodies are, and what a GET is: a partner's that looks whether the path is there,
+/// unless its query is an item.
+fn decode(reader: &Reader<'_>, kind: Option<EventKind>) -> (Decode, Get) {
+    let no_get = match kind {
+        Some(EventKind::Notification) => Get::Nothing,
+        Some(EventKind::Conversion | EventKind::Impression | EventKind::View) => Get::Refused,
+        Some(EventKind::Click) | None => Get::Refused,
+    };
+    let Some(inner) = reader.table("decode") else { return (Decode::Json, no_get) };
+    let words =
+        [("json", Decode::Json), ("beacon", Decode::Beacon), ("json-or-form", Decode::JsonOrForm)];
     let decode = inner.choice("POST", &words);
+    let get = inner.choice("GET", &[("query", Get::Query), ("nothing", Get::Nothing)]);
+    if get.is_some() && no_get == Get::Refused {
+        inner.fault("GET", "is for a partner's notifications alone", "");
+    }
     if inner.item("POST").is_none() {
         inner.missing("POST", r#"write decode = { POST = "json" }"#);
     }
     inner.finish();
-    decode.unwrap_or(Decode::Json)
+    (decode.unwrap_or(Decode::Json), get.unwrap_or(no_get))
+}
+
+/// What becomes of items that cannot be used.
+fn on_invalid(reader: &Reader<'_>, kind: Option<EventKind>) -> OnInvalid {
+    let words = [("refuse", OnInvalid::Refuse), ("dead-letter", OnInvalid::DeadLetter)];
+    let chosen = reader.choice("on_invalid", &words).unwrap_or(OnInvalid::Refuse);
+    if chosen == OnInvalid::DeadLetter && kind.is_some_and(|kind| kind != EventKind::Notification) {
+        let what = "would keep what no schema has passed, raw identity among it";
+        reader.fault("on_invalid", what, "it is for a partner's notifications alone");
+    }
+    chosen
 }
 
 /// Whether a request may bring many items.
 fn takes(reader: &Reader<'_>, decode: Decode) -> Takes {
     match (reader.flag("many"), decode) {
         (Some(true), Decode::Json) => Takes::Many,
-        (Some(true), Decode::Beacon) => {
+        (Some(true), Decode::Beacon | Decode::JsonOrForm) => {
             let remedy = r#"write decode = { POST = "json" }, or many = false"#;
             reader.fault("many", "needs bodies of JSON alone", remedy);
             Takes::One
@@ -255,6 +318,24 @@ fn aliases(reader: &Reader<'_>) -> Option<Aliases> {
     (aliases.count() > 0).then_some(aliases)
 }
 
+/// Values by which a partner's test notifications are known.
+fn tests(reader: &Reader<'_>) -> Vec<TestValue> {
+    let read = |inner: Reader<'_>| {
+        let list = |key| inner.texts(key).unwrap_or_default().into_iter().map(Into::into).collect();
+        let (is, holds): (Vec<Box<str>>, Vec<Box<str>>) = (list("is"), list("holds"));
+        let at = inner.text("at");
+        if !at.is_some_and(|at| at.starts_with('/')) || (is.is_empty() && holds.is_empty()) {
+            inner.missing("at", r#"write { at = "/data/url", is = ["…"] }, or holds = ["…"]"#);
+        }
+        if holds.iter().any(|part| part.is_empty()) {
+            inner.fault("holds", "names an empty text, which every text holds", "");
+        }
+        inner.finish();
+        Some(TestValue { at: at?.into(), is, holds })
+    };
+    reader.tables("test_values").into_iter().filter_map(read).collect()
+}
+
 fn dedupe(reader: &Reader<'_>) -> Option<DedupeRule> {
     if reader.is_off("dedupe") {
         return None;
@@ -329,9 +410,6 @@ fn to(reader: &Reader<'_>, destinations: &[DestinationName]) -> Option<Vec<Desti
                 reader.fault("to", format!("names {name:?}, which is no destination"), remedy);
             }
         }
-    }
-    if to.is_empty() {
-        reader.fault("to", "names no destination", "");
     }
     Some(to)
 }

@@ -24,7 +24,9 @@ impl Forwarder {
         slot: Slot,
         stop: CancellationToken,
     ) {
-        let settlement = if self.is_expired(&lease) {
+        let settlement = if is_unusable(&lease) {
+            Settlement::GivenUp(Cause::Invalid)
+        } else if self.is_expired(&lease) {
             Settlement::GivenUp(Cause::Expired)
         } else if self.is_unsure_for_too_long(&lease) {
             Settlement::GivenUp(Cause::UnknownOutcome)
@@ -281,10 +283,16 @@ impl Forwarder {
     }
 }
 
+/// Whether a delivery is a dead letter from the start. One that an operator puts back in line is
+/// sent as it is: they know what it is, for its letter says so.
+fn is_unusable(lease: &Lease) -> bool {
+    lease.event.fault.is_some() && lease.replay_of.is_none()
+}
+
 /// The outcome that a delivery given up for `cause` is counted as.
 fn end_of(cause: Cause) -> &'static str {
     match cause {
         Cause::Expired => "expired",
-        Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable => "dead",
+        Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable | Cause::Invalid => "dead",
     }
 }

@@ -115,6 +115,7 @@ impl Stage {
             accepted_at: now,
             body: pii::passed(Bytes::from_static(b"{}"), &Node::Null),
             headers: ClientHeaders::default(),
+            fault: None,
         };
         let new = || NewEvent {
             event: Arc::new(event()),

@@ -10,11 +10,12 @@ use http::{HeaderMap, HeaderValue};
 
 use super::peer;
 use super::problem::{Code, Problem};
+use super::receive::target;
 use crate::caller::{Access, Caller, Client, Credential, Limiter, Payer, Strangers};
 use crate::clock::Timestamp;
-use crate::event::EventKind;
 use crate::origin::Origin;
 use crate::source;
+use crate::source::auth::Auth;
 
 /// Where clients that keep `Authorization` for something else put their key.
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
@@ -57,9 +58,17 @@ impl Guard {
         now: Timestamp,
     ) -> Result<Caller, Problem> {
         let address = peer::address(parts, &self.access.proxies);
-        // A partner cannot be given a key of ours: its notifications are known by their own means.
-        if source.kind == EventKind::Notification {
-            return Ok(Caller::stranger(address));
+        match &source.auth {
+            Auth::Clients => {}
+            // A partner cannot be given a key of ours: it is known by its own means.
+            own @ Auth::Own(_) => {
+                let admitted = own.admits(target(parts), address);
+                return if admitted {
+                    Ok(Caller::stranger(address))
+                } else {
+                    Err(Problem::unknown_sender())
+                };
+            }
         }
         let caller = match self.client(&parts.headers)? {
             Some(client) if !client.sources.covers(&source.name) => {

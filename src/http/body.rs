@@ -72,6 +72,8 @@ impl Limits {
 pub(super) struct Accepts {
     /// What one item may be.
     pub(super) decode: Decode,
+    /// Whether bodies of other media are read all the same, to be kept.
+    pub(super) anything: bool,
     /// How many there may be.
     pub(super) takes: Takes,
 }
@@ -105,7 +107,7 @@ impl Reader {
     /// Reads a body of what is accepted, within the limits of size and time.
     pub(super) async fn read(
         &self,
-        Accepts { decode, takes }: Accepts,
+        Accepts { decode, anything, takes }: Accepts,
         parts: &Parts,
         body: Body,
     ) -> Result<Came, Problem> {
@@ -114,13 +116,14 @@ impl Reader {
             (Takes::Many, Media::Lines) => true,
             (Takes::One | Takes::Many, media) => decode.takes(*media),
         };
-        let Some(media) = media.filter(is_taken) else {
+        let media = media.filter(is_taken).or(anything.then_some(Media::Json));
+        let Some(media) = media else {
             let detail = match (decode, takes) {
                 (Decode::Json, Takes::One) => "send the body as application/json",
                 (Decode::Json, Takes::Many) => {
                     "send the body as application/json or application/x-ndjson"
                 }
-                (Decode::Beacon, Takes::One | Takes::Many) => {
+                (Decode::Beacon | Decode::JsonOrForm, Takes::One | Takes::Many) => {
                     "send the body as application/json or application/x-www-form-urlencoded"
                 }
             };
@@ -144,6 +147,12 @@ impl Reader {
                 Err(Problem::new(Code::BodyTimeout, detail))
             }
         }
+    }
+
+    /// What came in the query of a request that has no body.
+    pub(super) fn query(&self, query: Bytes, takes: Takes) -> Came {
+        let codings = Codings::default();
+        Came { bytes: query, codings, media: Media::Query, takes, held: self.budget.hold() }
     }
 
     /// Undoes the content codings of what came, waiting at most `within` for a processor; with what

@@ -62,7 +62,7 @@ impl Events {
 
     async fn accept(&self, door: &Door, parts: &Parts, body: Body) -> Result<Response, Problem> {
         let admitted = self.admit(door, parts)?;
-        let accepts = Accepts { decode: Decode::Json, takes: Takes::Many };
+        let accepts = Accepts { decode: Decode::Json, anything: false, takes: Takes::Many };
         let _slot = door.slot()?;
         let came = door.bodies.read(accepts, parts, body).await?;
         let within = self.reader.sources().iter().map(|source| source.settings().answer_within);
@@ -71,7 +71,8 @@ impl Events {
             asked: Asked::take(target(parts)).0,
             answer_within: within.min().unwrap_or_default(),
         };
-        let found = door.items(&way, Takes::Many, parts, &admitted.caller, came).await?;
+        let found = door.items(&way, Takes::Many, parts, target(parts), &admitted.caller, came);
+        let found = found.await?;
         let (items, key, _held) = found;
         let posted = match items {
             Items::One(raw) => {

@@ -25,14 +25,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, get, on, post};
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::metrics::Metrics;
 use crate::source::by_url::Reader;
-use crate::source::{Source, Subject};
+use crate::source::{Get, Source, Subject};
 
 use by_url::Events;
 use cors::Cors;
@@ -67,7 +67,15 @@ pub fn public(sources: &[Arc<Source>], door: Door, metrics: Arc<Metrics>) -> Rou
         let (own, door) = (Arc::clone(source), Arc::clone(&door));
         let handler =
             move |request: Request<Body>| async move { door.receive(&own, request).await };
-        router = router.route(&source.settings().path, post(handler));
+        let methods = match source.settings().get {
+            Get::Refused => MethodFilter::POST,
+            // HEAD too: else it would be taken for a GET.
+            Get::Nothing | Get::Query => MethodFilter::GET
+                .or(MethodFilter::HEAD)
+                .or(MethodFilter::OPTIONS)
+                .or(MethodFilter::POST),
+        };
+        router = router.route(&source.settings().path, on(methods, handler));
     }
     for (path, subject) in VALIDATE {
         let mut sources = sources.iter();

@@ -217,12 +217,18 @@ impl Problem {
         Self::new(Code::SourceNotAllowed, "this client may not post to this source")
     }
 
+    /// A refusal of who did not show to be the partner. What was wrong is for the partner to know.
+    pub(super) fn unknown_sender() -> Self {
+        Self::new(Code::Unauthorized, "the request does not show that it comes from the partner")
+    }
+
     /// The problem of a refused item.
     ///
     /// # Errors
     /// Its [`Violations`] when it breaks the schema, which is no problem but a 422.
     pub fn of(reject: Reject) -> Result<Self, Violations> {
         match reject {
+            Reject::Unauthorized => Ok(Self::unknown_sender()),
             Reject::Syntax(fault) => Ok(fault.into()),
             Reject::Pairs(fault) => Ok(fault.into()),
             Reject::Publisher => Ok(Self::publisher()),

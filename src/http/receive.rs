@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use http::header::ALLOW;
 use http::request::Parts;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::answer;
@@ -24,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::source::items::Items;
 use crate::source::keep::Keep;
 use crate::source::sent_at::{self, SentAt};
-use crate::source::{Received, Reject, Settings, Source, Takes, idempotency};
+use crate::source::{Get, OnInvalid, Received, Reject, Settings, Source, Takes, idempotency};
 use crate::spool::AppendError;
 
 /// What one request may cost.
@@ -83,8 +84,12 @@ impl Door {
     /// Takes one request of `source` and answers it.
     pub async fn receive(&self, source: &Arc<Source>, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let Settings { name, decode, takes, .. } = source.settings();
-        let accepts = body::Accepts { decode: *decode, takes: *takes };
+        let Settings { name, takes, .. } = source.settings();
+        if let Some(answer) = looked_at(source, &parts.method) {
+            self.metrics.source_answered(name, answer.status().as_u16(), 0.0);
+            return answer;
+        }
+        let accepts = accepts(source.settings(), *takes);
         let came = self.open(source, accepts, &parts, body).await;
         let since = Instant::now();
         let response = match came {
@@ -106,7 +111,7 @@ impl Door {
     /// Answers what would become of one item of `source`, and stores nothing.
     pub async fn validate(&self, source: &Source, request: Request<Body>) -> Response {
         let (parts, body) = request.into_parts();
-        let accepts = body::Accepts { decode: source.settings().decode, takes: Takes::One };
+        let accepts = accepts(source.settings(), Takes::One);
         let answer = match self.open(source, accepts, &parts, body).await {
             Ok(opened) => self.judge(source, &parts, opened).await,
             Err(problem) => Err(problem),
@@ -124,7 +129,13 @@ impl Door {
     ) -> Result<Opened<'_>, Problem> {
         let caller = self.guard.admit(source.settings(), parts, self.clock.now())?;
         let slot = self.slot()?;
-        let came = self.bodies.read(accepts, parts, body).await?;
+        let came = if parts.method == Method::GET {
+            let target = source.settings().auth.without_secrets(target(parts));
+            let query = target.split_once('?').map_or("", |(_, query)| query);
+            self.bodies.query(Bytes::copy_from_slice(query.as_bytes()), accepts.takes)
+        } else {
+            self.bodies.read(accepts, parts, body).await?
+        };
         Ok(Opened { caller, came, slot })
     }
 
@@ -135,8 +146,8 @@ impl Door {
         Opened { caller, came, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
         let (raw, _held) = self.bodies.inflate(came, source.settings().answer_within).await?;
-        let target = Bytes::copy_from_slice(target(parts).as_bytes());
-        let received = self.received(target, caller, parts);
+        let bare = source.settings().auth.without_secrets(target(parts));
+        let received = self.received(Bytes::copy_from_slice(bare.as_bytes()), caller, parts);
         self.guard.count(&received.caller, 1, received.at)?;
         Ok(match source.validate(&received, &raw) {
             Ok(warnings) => {
@@ -170,13 +181,14 @@ impl Door {
         Opened { caller, came, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
         let Settings { name, takes, answer_within, .. } = source.settings();
+        let bare = source.settings().auth.without_secrets(target(parts));
         let (asked, target) = match takes {
-            Takes::Many => Asked::take(target(parts)),
+            Takes::Many => Asked::take(&bare),
             // The event URL is opaque: nothing in it is ours.
-            Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(target(parts).as_bytes())),
+            Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(bare.as_bytes())),
         };
         let way = Way { name, asked, answer_within: *answer_within };
-        let (items, key, _held) = self.items(&way, *takes, parts, &caller, came).await?;
+        let (items, key, _held) = self.items(&way, *takes, parts, &bare, &caller, came).await?;
         let received = Arc::new(self.received(target, caller, parts));
         let item = |raw| {
             let (source, received) = (Arc::clone(source), Arc::clone(&received));
@@ -196,13 +208,14 @@ impl Door {
         way: &Way<'_>,
         takes: Takes,
         parts: &Parts,
+        target: &str,
         caller: &Caller,
         came: body::Came,
     ) -> Result<(Items, Option<Dedupe>, Held), Problem> {
         let key = asked::key(&parts.headers)?;
         let (raw, held) = self.bodies.inflate(came, way.answer_within).await?;
         let (client, name) = (caller.client.clone(), way.name.clone());
-        let target = key.as_ref().map(|_| target(parts).to_owned()).unwrap_or_default();
+        let target = key.as_ref().map(|_| target.to_owned()).unwrap_or_default();
         let request = move |body: &[u8]| {
             let key = key?;
             Some(idempotency::request(client.as_ref(), &name, &key, target.as_bytes(), body))
@@ -294,6 +307,29 @@ pub(super) enum Posted {
     One(Result<Item, Reject>),
     /// Each with a result of its own.
     Many(Vec<Result<Item, Reject>>),
+}
+
+fn accepts(source: &Settings, takes: Takes) -> body::Accepts {
+    let anything = source.on_invalid == OnInvalid::DeadLetter;
+    body::Accepts { decode: source.decode, anything, takes }
+}
+
+/// The answer to who only looks whether the path is there; nothing when it is more than that.
+fn looked_at(source: &Source, method: &Method) -> Option<Response> {
+    let only_looks = match (source.settings().get, method) {
+        (Get::Refused, _) => false,
+        (Get::Nothing, &Method::GET) => true,
+        (Get::Nothing | Get::Query, &Method::HEAD | &Method::OPTIONS) => true,
+        (Get::Nothing | Get::Query, _) => false,
+    };
+    only_looks.then(|| {
+        let mut answer = StatusCode::OK.into_response();
+        if *method == Method::OPTIONS {
+            let allow = HeaderValue::from_static("GET, HEAD, OPTIONS, POST");
+            answer.headers_mut().insert(ALLOW, allow);
+        }
+        answer
+    })
 }
 
 pub(super) fn target(parts: &Parts) -> &str {

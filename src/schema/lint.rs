@@ -7,6 +7,7 @@
 mod ad_event;
 mod identity;
 mod moment;
+mod notification;
 mod order;
 mod price;
 
@@ -61,11 +62,15 @@ pub enum Lint {
     UserIdBareDigits,
     /// An order leaves out what the vendor recommends.
     RecommendedMissing,
+    /// A partner's template was sent without a value for one of its macros.
+    UnresolvedMacro,
+    /// A partner sent a test.
+    TestValue,
 }
 
 impl Lint {
     /// Every lint, in the order of the answers' header.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::PromotionalAboveList,
         Self::PriceLooksLikeLineTotal,
         Self::SkuRepeated,
@@ -86,6 +91,8 @@ impl Lint {
         Self::UserIdMissing,
         Self::UserIdBareDigits,
         Self::RecommendedMissing,
+        Self::UnresolvedMacro,
+        Self::TestValue,
     ];
 
     /// The stable name for answers, metrics and documents.
@@ -112,6 +119,8 @@ impl Lint {
             Self::UserIdMissing => "user_id_missing",
             Self::UserIdBareDigits => "user_id_bare_digits",
             Self::RecommendedMissing => "recommended_missing",
+            Self::UnresolvedMacro => "unresolved_macro",
+            Self::TestValue => "test_value",
         }
     }
 
@@ -148,6 +157,8 @@ impl Lint {
             Self::UserIdMissing => "user_id is neither in the body nor in the URL",
             Self::UserIdBareDigits => "a bare number may be a tax id or a phone: never send those",
             Self::RecommendedMissing => "recommended members are missing",
+            Self::UnresolvedMacro => "a macro of the partner's template was sent as it is written",
+            Self::TestValue => "a value that only the partner's tests have",
         }
     }
 }
@@ -285,8 +296,7 @@ pub fn lint(kind: EventKind, document: &Node<'_>, target: &str, now: Timestamp) 
         EventKind::Impression | EventKind::View | EventKind::Click => {
             ad_event::lint(document, target, &mut warnings);
         }
-        // A partner's notification is written by a machine that nobody here could mend.
-        EventKind::Notification => {}
+        EventKind::Notification => notification::lint(document, &mut warnings),
     }
     warnings
 }

@@ -1,7 +1,7 @@
 //! From a body, or a query in its place, to the JSON that is checked and what is sent on.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::media::Media;
 use super::{Raw, Received};
 use crate::json;
+use crate::schema::moment::{Moment, Zone};
 
 /// What a source makes of its bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub enum Decode {
     /// What web pages and pixels send: one JSON document; a form, which becomes an object of texts
     /// in the order of the form; or nothing, when the query has members that the schema names.
     Beacon,
+    /// One JSON document, or a form, which becomes an object of texts in its order.
+    JsonOrForm,
 }
 
 impl Decode {
@@ -25,10 +28,22 @@ impl Decode {
     #[must_use]
     pub const fn takes(self, media: Media) -> bool {
         match (self, media) {
-            (Self::Json | Self::Beacon, Media::Json) | (Self::Beacon, Media::Form) => true,
-            (Self::Json, Media::Form) | (_, Media::Lines) => false,
+            (Self::Json | Self::Beacon | Self::JsonOrForm, Media::Json) => true,
+            (Self::Beacon | Self::JsonOrForm, Media::Form) => true,
+            (Self::Json, Media::Form) | (_, Media::Lines | Media::Query) => false,
         }
     }
+}
+
+/// What a source makes of a GET.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Get {
+    /// It is refused, as is every method but POST.
+    Refused,
+    /// It is answered and means nothing: partners look so whether a path is there.
+    Nothing,
+    /// Its query is the item: an object of texts in its order.
+    Query,
 }
 
 /// An item, decoded.
@@ -88,7 +103,9 @@ pub(super) fn decode(
     // The parser passes over one, and what it passes over must not be sent on.
     let body = raw.body.slice_ref(json::without_boms(&raw.body));
     match (decode, raw.media) {
-        (Decode::Json, _) => Ok(Decoded::whole(body)),
+        (_, Media::Query) => from_pairs(&body, Place::Query).map(Decoded::whole),
+        (Decode::JsonOrForm, Media::Form) => from_pairs(&body, Place::Form).map(Decoded::whole),
+        (Decode::Json | Decode::JsonOrForm, _) => Ok(Decoded::whole(body)),
         (Decode::Beacon, _) if body.is_empty() => {
             // Without such a member this stays empty, which is not JSON: nothing is no event.
             let checked = from_query(&received.target, members)?.unwrap_or_default();
@@ -108,6 +125,37 @@ fn from_form(form: &[u8]) -> Result<Bytes, PairsFault> {
         object.push(key, &value).map_err(|Repeated| PairsFault::RepeatedKey(Place::Form))?;
     }
     Ok(object.close())
+}
+
+/// The JSON object of pairs that a partner's template was filled into.
+///
+/// A key that comes again with the same value says nothing new. A `+` that was to be one, before
+/// the offset of a time, is one: `2024-09-10T10:42:38+02:00` was not encoded.
+fn from_pairs(encoded: &[u8], place: Place) -> Result<Bytes, PairsFault> {
+    let mut object = Object::with_room(encoded.len() + encoded.len() / 4);
+    let mut known: HashMap<Cow<'_, str>, String> = HashMap::new();
+    for (key, value) in pairs(encoded) {
+        let (key, value) = match (text(key), text(value)) {
+            (Ok(key), Ok(value)) => (key, value),
+            _ => return Err(PairsFault::NotUtf8(place)),
+        };
+        let value = with_its_plus(&value).unwrap_or_else(|| value.into_owned());
+        match known.get(&key) {
+            Some(before) if *before == value => continue,
+            Some(_) => return Err(PairsFault::RepeatedKey(place)),
+            None => {}
+        }
+        object.push(key.clone(), &value).map_err(|Repeated| PairsFault::RepeatedKey(place))?;
+        known.insert(key, value);
+    }
+    Ok(object.close())
+}
+
+/// A time whose offset lost its plus, with it; nothing when the text is anything else.
+fn with_its_plus(text: &str) -> Option<String> {
+    let (time, offset) = text.rsplit_once(' ')?;
+    let mended = format!("{time}+{offset}");
+    Moment::read(&mended).is_some_and(|moment| moment.zone == Zone::Offset).then_some(mended)
 }
 
 /// The JSON object of those members of a target's query that have a value; nothing without any.
@@ -152,7 +200,7 @@ fn pairs(encoded: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// The text that `encoded` stands for: `+` is a space, `%C3%A9` is é.
-fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
+pub(super) fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
     if !encoded.iter().any(|byte| matches!(byte, b'+' | b'%')) {
         return std::str::from_utf8(encoded).map(Cow::Borrowed);
     }
@@ -162,7 +210,7 @@ fn text(encoded: &[u8]) -> Result<Cow<'_, str>, std::str::Utf8Error> {
 }
 
 /// A form's `+` is a space.
-fn spaced(encoded: &[u8]) -> Vec<u8> {
+pub(super) fn spaced(encoded: &[u8]) -> Vec<u8> {
     encoded.iter().map(|byte| if *byte == b'+' { b' ' } else { *byte }).collect()
 }
 
@@ -269,6 +317,29 @@ mod tests {
         for bytes in [&b"a=%FF"[..], b"%C3=1", b"a=\xff", b"a=%ED%A0%80"] {
             assert_eq!(form(bytes), Err(PairsFault::NotUtf8(Place::Form)), "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_partners_query_becomes_an_object_of_texts_in_its_order() {
+        let query = |query: &str| {
+            let json = from_pairs(query.as_bytes(), Place::Query)?;
+            Ok(String::from_utf8(json.into()).unwrap())
+        };
+        for (sent, expected) in [
+            ("b=5.00&a=%7BPayout%7D&c=1,234.56", r#"{"b":"5.00","a":"{Payout}","c":"1,234.56"}"#),
+            ("", "{}"),
+            ("a=1&a=1&b", r#"{"a":"1","b":""}"#),
+            ("d=2024-09-10T10:42:38+02:00", r#"{"d":"2024-09-10T10:42:38+02:00"}"#),
+            ("d=2024-09-10+10:42:38.5+0200", r#"{"d":"2024-09-10 10:42:38.5+0200"}"#),
+            ("d=2024-09-10T10:42:38-02:00", r#"{"d":"2024-09-10T10:42:38-02:00"}"#),
+            ("d=2024-09-10+10:42:38", r#"{"d":"2024-09-10 10:42:38"}"#),
+            ("n=Ana+Maria&t=at+10:42", r#"{"n":"Ana Maria","t":"at 10:42"}"#),
+        ] {
+            assert_eq!(query(sent).as_deref(), Ok(expected), "{sent}");
+        }
+        let repeated = Err(PairsFault::RepeatedKey(Place::Query));
+        assert_eq!(query("a=1&a=2"), repeated);
+        assert_eq!(query("a=%FF"), Err(PairsFault::NotUtf8(Place::Query)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::selector::{Selector, part};
+use super::selector::{Parts, Selector, part};
 use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
 use crate::json::Node;
 
@@ -22,31 +22,30 @@ pub struct Way {
 }
 
 impl DedupeRule {
-    /// Key and fingerprint of a document, whose schema names `members` at its root.
+    /// Key and fingerprint of a request, whose schema names `members` at the root of its document.
     ///
     /// Nothing when every way lacks a part: what cannot be told apart is never a repeat.
     #[must_use]
-    pub fn of(
-        &self,
-        source: &SourceName,
-        target: &[u8],
-        body: &Node<'_>,
-        members: &[String],
-    ) -> Option<Dedupe> {
-        let of = |way: &Way| Some((way.of(source, target, body)?, way.window));
+    pub fn of(&self, source: &SourceName, parts: &Parts<'_>, members: &[String]) -> Option<Dedupe> {
+        let of = |way: &Way| Some((way.of(source, parts)?, way.window));
         let (key, window) = self.0.iter().find_map(of)?;
-        Some(Dedupe { key, window, fingerprint: fingerprint(body, members) })
+        Some(Dedupe { key, window, fingerprint: fingerprint(parts.document?, members) })
+    }
+
+    /// The selectors of every way.
+    pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.0.iter().flat_map(|way| &way.key)
     }
 }
 
 impl Way {
-    fn of(&self, source: &SourceName, target: &[u8], body: &Node<'_>) -> Option<DedupeKey> {
+    fn of(&self, source: &SourceName, parts: &Parts<'_>) -> Option<DedupeKey> {
         let mut hash = Sha256::new();
         part(&mut hash, source.as_str().as_bytes());
         for selector in &self.key {
             // So that two ways never make one key.
             part(&mut hash, selector.to_string().as_bytes());
-            selector.add(&mut hash, target, body)?;
+            selector.add(&mut hash, parts)?;
         }
         let mut key = [0; 16];
         key.copy_from_slice(&hash.finalize()[..16]);
@@ -142,7 +141,25 @@ mod tests {
         let key = vec!["body:/publisher_id".parse().unwrap(), "body:/order_id".parse().unwrap()];
         let rule = DedupeRule(vec![Way { key, window: Duration::from_secs(60) }]);
         let members = ["publisher_id".to_owned(), "order_id".to_owned(), "items".to_owned()];
-        rule.of(&SourceName::new("till"), b"/", &parse(body.as_bytes(), 64).unwrap(), &members)
+        of_rule(&rule, "till", "/", body, &members)
+    }
+
+    fn of_rule(
+        rule: &DedupeRule,
+        source: &str,
+        target: &str,
+        body: &str,
+        members: &[String],
+    ) -> Option<Dedupe> {
+        let document = parse(body.as_bytes(), 64).unwrap();
+        let parts = Parts {
+            pattern: "/c/{ad}",
+            target: target.as_bytes(),
+            headers: &crate::event::ClientHeaders::default(),
+            document: Some(&document),
+            bytes: body.as_bytes(),
+        };
+        rule.of(&SourceName::new(source), &parts, members)
     }
 
     #[test]
@@ -200,10 +217,7 @@ mod tests {
             way(&["path", "body:/event_id", "payload"], 2),
             way(&["path", "query", "body:/user_id"], 1),
         ]);
-        let of = |target: &str, body: &str| {
-            let body = parse(body.as_bytes(), 64).unwrap();
-            rule.of(&SourceName::new("s"), target.as_bytes(), &body, &[])
-        };
+        let of = |target: &str, body: &str| of_rule(&rule, "s", target, body, &[]);
         let told = |target, body| of(target, body).map(|it: Dedupe| (it.key, it.window.as_secs()));
         let first = told("/c/1?event_id=e&pos=1", r#"{"user_id":"u"}"#).unwrap();
         assert_eq!(first.1, 3);

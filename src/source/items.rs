@@ -47,7 +47,7 @@ pub fn split(body: Raw, takes: Takes, bounds: Bounds) -> Result<Items, TooMany> 
             items::array(&body.body, bounds)
         }
         (Takes::Many, Media::Lines) => items::lines(&body.body, bounds),
-        (Takes::One | Takes::Many, Media::Json | Media::Form | Media::Lines) => {
+        (Takes::One | Takes::Many, Media::Json | Media::Form | Media::Lines | Media::Query) => {
             return Ok(Items::One(bounded(body, bounds)));
         }
     };

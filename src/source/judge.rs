@@ -1,4 +1,4 @@
-//! From an item's bytes to its verdict: decode, alias, turn to UTC, scrub, check.
+//! From an item's bytes to its verdict: decode, name, alias, turn to UTC, scrub, check.
 //!
 //! Each step changes the text that the one before left, and most change nothing: then one parse
 //! serves them all. Scrubbing comes before checking: behind it there is no raw identity that could
@@ -7,9 +7,19 @@
 use bytes::Bytes;
 
 use super::decode::Decoded;
+use super::names::Names;
 use super::{Raw, Received, Reject, Source, utc};
 use crate::json::Node;
 use crate::schema::lint::Warnings;
+
+/// What an item is judged for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be stored: then whoever must sign has signed.
+    Store,
+    /// To know what would become of it.
+    Ask,
+}
 
 impl Source {
     /// Judges one item; what passes is handed to `then` with what is sent on and its document.
@@ -17,18 +27,47 @@ impl Source {
         &self,
         received: &Received,
         raw: &Raw,
+        purpose: Purpose,
         then: impl FnOnce(Bytes, &Node<'_>, Warnings) -> T,
     ) -> Result<T, Reject> {
         let Decoded { checked, sent } = self.decoded(received, raw)?;
         let document = self.parsed(&checked)?;
+        let is_signed =
+            || self.settings.auth.is_signed(&self.parts(received, raw, Some(&document)));
+        if purpose == Purpose::Store && !is_signed() {
+            return Err(Reject::Unauthorized);
+        }
         if sent != checked {
             // It was read of the URL, which is signed and travels as it is.
             return self.unscrubbed(received, sent, &document, then);
         }
+        match self.renamed(&checked)? {
+            Some(text) => self.named(received, &text, &self.parsed(&text)?, then),
+            None => self.named(received, &checked, &document, then),
+        }
+    }
+
+    /// The text with its members named as the schema does, where that is asked for.
+    fn renamed(&self, text: &Bytes) -> Result<Option<Bytes>, Reject> {
+        let names = self.settings.names;
+        if names != Names::Rewritten {
+            return Ok(None);
+        }
+        let document = self.parsed_as_written(text)?;
+        Ok(names.rewrite(text, &document, self.settings.schema.members()))
+    }
+
+    fn named<T>(
+        &self,
+        received: &Received,
+        text: &Bytes,
+        document: &Node<'_>,
+        then: impl FnOnce(Bytes, &Node<'_>, Warnings) -> T,
+    ) -> Result<T, Reject> {
         let aliases = self.settings.aliases.as_ref();
-        match aliases.and_then(|aliases| aliases.apply(&checked, &document)) {
+        match aliases.and_then(|aliases| aliases.apply(text, document)) {
             Some(text) => self.aliased(received, &text, &self.parsed(&text)?, then),
-            None => self.aliased(received, &checked, &document, then),
+            None => self.aliased(received, text, document, then),
         }
     }
 

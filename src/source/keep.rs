@@ -56,6 +56,12 @@ impl Keep {
         ClientHeaders::collect(address, kept)
     }
 
+    /// The same, and before all else the headers of these names.
+    #[must_use]
+    pub fn and(&self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        Self::new(names.into_iter().chain(self.names.iter().cloned()), self.address)
+    }
+
     fn is_nothing(&self) -> bool {
         self.names.is_empty() && !self.address
     }

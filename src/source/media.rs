@@ -9,6 +9,8 @@ pub enum Media {
     Lines,
     /// Pairs of keys and values, as web pages send them.
     Form,
+    /// The same in the query of a request that has no body.
+    Query,
 }
 
 /// Media by their names.

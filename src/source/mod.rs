@@ -3,6 +3,7 @@
 //! Everything here is a pure function of the received bytes; nothing waits and nothing is stored.
 
 pub mod aliases;
+pub mod auth;
 pub mod by_url;
 pub mod coding;
 pub mod decode;
@@ -13,6 +14,7 @@ pub mod items;
 mod judge;
 pub mod keep;
 pub mod media;
+pub mod names;
 pub mod selector;
 pub mod sent_at;
 mod utc;
@@ -22,11 +24,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::HeaderName;
 
 use crate::caller::Caller;
 use crate::clock::Timestamp;
 use crate::event::{
-    ClientHeaders, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint, SourceName,
+    ClientHeaders, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint, Scrubbed,
+    SourceName,
 };
 use crate::json::{self, JsonFault, Node};
 use crate::origin::Origins;
@@ -36,13 +40,17 @@ use crate::schema::{Schema, Violations};
 use crate::spool::{Lane, NewEvent};
 
 use aliases::Aliases;
+use auth::Auth;
 use by_url::EventUrlFault;
 use decode::Decoded;
+use judge::Purpose;
 use keep::Keep;
 use media::Media;
+use names::Names;
+use selector::Parts;
 use sent_at::SentAt;
 
-pub use decode::{Decode, PairsFault, segment};
+pub use decode::{Decode, Get, PairsFault, segment};
 pub use dedupe::{DedupeRule, Way};
 pub use selector::Selector;
 
@@ -55,10 +63,18 @@ pub struct Settings {
     pub kind: EventKind,
     /// The path it listens on, with `{name}` for a segment of any content.
     pub path: String,
+    /// How it knows its senders.
+    pub auth: Auth,
     /// What it makes of its bodies.
     pub decode: Decode,
+    /// What it makes of a GET.
+    pub get: Get,
     /// How many items a request may bring.
     pub takes: Takes,
+    /// How the members of its documents may be spelled.
+    pub names: Names,
+    /// What becomes of items that it cannot use.
+    pub on_invalid: OnInvalid,
     /// The schema that its bodies must meet.
     pub schema: Arc<Schema>,
     /// Which publishers must say for which of their sites an order is.
@@ -69,6 +85,8 @@ pub struct Settings {
     pub utc: bool,
     /// Which members name a person, and become digests.
     pub pii: Option<Arc<pii::Profile>>,
+    /// What its tests are known by.
+    pub tests: Vec<TestValue>,
     /// How repeats are told.
     pub dedupe: Option<DedupeRule>,
     /// What an accepted event is answered with.
@@ -81,6 +99,16 @@ pub struct Settings {
     pub event_origins: Origins,
     /// What of a client's request its destinations want to know.
     pub keep: Keep,
+}
+
+/// What becomes of items that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnInvalid {
+    /// Their sender is told, and mends them.
+    Refuse,
+    /// Their sender could mend nothing and would send them again: they are accepted, and kept as
+    /// dead letters.
+    DeadLetter,
 }
 
 /// How many items a request may bring.
@@ -99,6 +127,26 @@ pub struct MultiSite {
     pub publishers: Vec<String>,
     /// The source's schema, with `brand` behind what it requires.
     pub schema: Arc<Schema>,
+}
+
+/// A value that a partner's test notifications have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestValue {
+    /// A JSON pointer to the text.
+    pub at: Box<str>,
+    /// Texts that it is.
+    pub is: Vec<Box<str>>,
+    /// Texts that it holds.
+    pub holds: Vec<Box<str>>,
+}
+
+impl TestValue {
+    fn is_in(&self, document: &Node<'_>) -> bool {
+        document.at(&self.at).and_then(Node::as_str).is_some_and(|text| {
+            self.is.iter().any(|one| **one == *text)
+                || self.holds.iter().any(|part| text.contains(&**part))
+        })
+    }
 }
 
 /// A fixed answer.
@@ -128,7 +176,7 @@ pub struct Received {
     pub caller: Caller,
     /// What its sender's own clock said.
     pub sent_at: SentAt,
-    /// What any source keeps of its headers.
+    /// What any source keeps of its headers, or looks at.
     pub headers: ClientHeaders,
 }
 
@@ -142,12 +190,14 @@ pub struct Raw {
 }
 
 /// An item that may be stored.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Admitted {
     /// What to store.
     pub event: NewEvent,
     /// What its sender may not have meant.
     pub warnings: Warnings,
+    /// Why it is of no use, and was accepted all the same to be kept.
+    pub unusable: Option<Reject>,
 }
 
 /// What a caller who only asks has in hand; the first source of such a kind answers for it.
@@ -176,6 +226,8 @@ impl Subject {
 /// Why an item was refused; sending it again changes nothing.
 #[derive(Debug)]
 pub enum Reject {
+    /// It is not signed as its source's items must be.
+    Unauthorized,
     /// It is not one JSON document.
     Syntax(JsonFault),
     /// It is a form, or spoken for by a query, that cannot become a document.
@@ -193,6 +245,29 @@ pub enum Reject {
     EventUrl(EventUrlFault),
     /// Its caller may not post to the source that its URL leads to.
     SourceNotAllowed,
+}
+
+/// Errors that are kept of an item that is.
+const FAULTS_KEPT: usize = 16;
+
+impl Reject {
+    /// What is wrong, without any value: errors as JSON, the first of many, or a sentence.
+    fn in_words(&mut self) -> Bytes {
+        let words = match self {
+            Self::Syntax(fault) => fault.to_string().into(),
+            Self::Pairs(fault) => fault.to_string().into(),
+            Self::Invalid(violations) => {
+                violations.keep(FAULTS_KEPT, Event::FAULT_BYTES_MAX / 4);
+                violations.to_json()
+            }
+            Self::Unauthorized | Self::TooLarge { .. } | Self::Publisher => Bytes::new(),
+            Self::EventUrl(_) | Self::SourceNotAllowed => Bytes::new(),
+        };
+        if words.len() > Event::FAULT_BYTES_MAX {
+            return Bytes::from_static(b"its errors are too long to be kept");
+        }
+        words
+    }
 }
 
 impl From<EventUrlFault> for Reject {
@@ -219,7 +294,7 @@ impl Source {
     pub fn is_told_by_query(&self, target: &[u8]) -> bool {
         let members = self.settings.schema.members();
         match self.settings.decode {
-            Decode::Json => false,
+            Decode::Json | Decode::JsonOrForm => false,
             // What cannot be read is told when the event is judged.
             Decode::Beacon => !matches!(decode::from_query(target, members), Ok(None)),
         }
@@ -233,8 +308,14 @@ impl Source {
             Node::Object(vec![member("publisher_id", publisher_id), member("order_id", order_id)]);
         let rule = self.settings.dedupe.as_ref()?;
         // The path that all orders come to, though none of the usual keys is made of it.
-        let known = rule.of(&self.settings.name, self.settings.path.as_bytes(), &order, &[])?;
-        Some(known.key)
+        let parts = Parts {
+            pattern: &self.settings.path,
+            target: self.settings.path.as_bytes(),
+            headers: &ClientHeaders::default(),
+            document: Some(&order),
+            bytes: &[],
+        };
+        Some(rule.of(&self.settings.name, &parts, &[])?.key)
     }
 
     /// Names of the members in which an event differs from the one that took its key first.
@@ -248,28 +329,68 @@ impl Source {
     /// # Errors
     /// [`Reject`], for the caller to mend.
     pub fn admit(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
-        self.judge(received, raw, |sent, document, warnings| {
+        match self.usable(received, raw) {
+            Err(reject) if self.keeps(received, raw, &reject) => {
+                Ok(self.unusable(received, raw, reject))
+            }
+            judged => judged,
+        }
+    }
+
+    fn usable(&self, received: &Received, raw: &Raw) -> Result<Admitted, Reject> {
+        self.judge(received, raw, Purpose::Store, |sent, document, warnings| {
             let schema = &self.settings.schema;
             let dedupe = self.settings.dedupe.as_ref();
-            let (name, target) = (&self.settings.name, &received.target);
-            let dedupe = dedupe.and_then(|rule| rule.of(name, target, document, schema.members()));
-            let event = Event {
-                id: EventId::new(received.at),
-                source: self.settings.name.clone(),
-                kind: self.settings.kind,
-                target: received.target.clone(),
-                accepted_at: received.at,
-                body: pii::passed(sent, document),
-                headers: self.settings.keep.only(&received.headers),
-            };
-            let event = NewEvent {
-                event: Arc::new(event),
-                to: self.settings.to.clone(),
-                dedupe,
-                lane: Lane::Live,
-            };
-            Admitted { event, warnings }
+            let parts = self.parts(received, raw, Some(document));
+            let name = &self.settings.name;
+            let dedupe = dedupe.and_then(|rule| rule.of(name, &parts, schema.members()));
+            let event = self.event(received, pii::passed(sent, document), None);
+            Admitted { event: NewEvent { dedupe, ..event }, warnings, unusable: None }
         })
+    }
+
+    /// Whether a refused item is accepted to be kept: never one whose sender is not known.
+    fn keeps(&self, received: &Received, raw: &Raw, reject: &Reject) -> bool {
+        match self.settings.on_invalid {
+            OnInvalid::Refuse => return false,
+            OnInvalid::DeadLetter => {}
+        }
+        match reject {
+            Reject::Syntax(_) | Reject::Pairs(_) => {
+                self.settings.auth.is_signed(&self.parts(received, raw, None))
+            }
+            // Its signature was looked at before its schema.
+            Reject::Invalid(_) => true,
+            Reject::Unauthorized | Reject::TooLarge { .. } | Reject::Publisher => false,
+            Reject::EventUrl(_) | Reject::SourceNotAllowed => false,
+        }
+    }
+
+    /// An item as it came, with what is wrong with it.
+    fn unusable(&self, received: &Received, raw: &Raw, mut reject: Reject) -> Admitted {
+        let fault = reject.in_words();
+        let event = self.event(received, pii::unread(raw.body.clone()), Some(fault));
+        Admitted { event, warnings: Warnings::default(), unusable: Some(reject) }
+    }
+
+    /// An event that is always new.
+    fn event(&self, received: &Received, body: Scrubbed, fault: Option<Bytes>) -> NewEvent {
+        let event = Event {
+            id: EventId::new(received.at),
+            source: self.settings.name.clone(),
+            kind: self.settings.kind,
+            target: received.target.clone(),
+            accepted_at: received.at,
+            body,
+            headers: self.settings.keep.only(&received.headers),
+            fault,
+        };
+        NewEvent {
+            event: Arc::new(event),
+            to: self.settings.to.clone(),
+            dedupe: None,
+            lane: Lane::Live,
+        }
     }
 
     /// Judges one item as [`Source::admit`] does, for a caller who only asks.
@@ -277,7 +398,30 @@ impl Source {
     /// # Errors
     /// The same.
     pub fn validate(&self, received: &Received, raw: &Raw) -> Result<Warnings, Reject> {
-        self.judge(received, raw, |_sent, _document, warnings| warnings)
+        self.judge(received, raw, Purpose::Ask, |_sent, _document, warnings| warnings)
+    }
+
+    /// The headers that it looks at, in the order of their weight.
+    pub fn reads(&self) -> impl Iterator<Item = HeaderName> {
+        let Settings { auth, dedupe, .. } = &self.settings;
+        let selectors = auth.selectors().chain(dedupe.iter().flat_map(DedupeRule::selectors));
+        let selected = selectors.filter_map(Selector::header);
+        auth.headers().chain(selected).cloned()
+    }
+
+    fn parts<'p>(
+        &'p self,
+        received: &'p Received,
+        raw: &'p Raw,
+        document: Option<&'p Node<'p>>,
+    ) -> Parts<'p> {
+        Parts {
+            pattern: &self.settings.path,
+            target: &received.target,
+            headers: &received.headers,
+            document,
+            bytes: &raw.body,
+        }
     }
 
     fn decoded(&self, received: &Received, raw: &Raw) -> Result<Decoded, Reject> {
@@ -286,6 +430,12 @@ impl Source {
     }
 
     fn parsed<'b>(&self, body: &'b [u8]) -> Result<Node<'b>, Reject> {
+        let mut document = self.parsed_as_written(body)?;
+        self.settings.names.read(&mut document, self.settings.schema.members());
+        Ok(document)
+    }
+
+    fn parsed_as_written<'b>(&self, body: &'b [u8]) -> Result<Node<'b>, Reject> {
         json::parse(body, self.depth_max).map_err(Reject::Syntax)
     }
 
@@ -342,6 +492,9 @@ impl Source {
         let mut warnings = lint::lint(kind, document, target, clock);
         if kind == EventKind::Conversion && !received.sent_at.is_usable(received.at) {
             warnings.of_request(Lint::SentAtUnusable);
+        }
+        if self.settings.tests.iter().any(|one| one.is_in(document)) {
+            warnings.of_request(Lint::TestValue);
         }
         warnings
     }

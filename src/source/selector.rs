@@ -1,31 +1,55 @@
-//! One part of an event that its dedupe key is made of.
+//! One part of a request: dedupe keys are made of such, and what partners sign.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use http::HeaderName;
 use sha2::{Digest, Sha256};
 
 use super::decode;
+use crate::event::ClientHeaders;
 use crate::json::Node;
 
-/// One part of an event.
+/// One part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Selector {
     /// The value at a JSON pointer: `body:/order_id`.
     Body(String),
     /// The value of a member of the query, decoded: `query:/event_id`.
     QueryMember(String),
+    /// The segment of the path that the source calls so, byte for byte: `path:/ad_id`.
+    Segment(String),
+    /// The value of a header: `header:/x-event-id`.
+    Header(HeaderName),
     /// The path, byte for byte.
     Path,
     /// The whole query, byte for byte.
     Query,
-    /// The whole body, whatever the order of its members and the spelling of its numbers.
+    /// The whole body: in a dedupe key whatever the order of its members and the spelling of its
+    /// numbers, in a signature byte for byte.
     Payload,
+}
+
+/// What selectors choose from.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// The source's path, with `{name}` for a segment of any content.
+    pub pattern: &'a str,
+    /// Path and query as received.
+    pub target: &'a [u8],
+    /// Headers that were kept because a selector names them.
+    pub headers: &'a ClientHeaders,
+    /// The body as it was read; nothing when it is no document, or was not read yet.
+    pub document: Option<&'a Node<'a>>,
+    /// The body as received.
+    pub bytes: &'a [u8],
 }
 
 /// Why a selector cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a selector is `body:/order_id` (a JSON pointer), `query:/event_id`, `path`, `query` or `payload`"
+    "a selector is `body:/order_id` (a JSON pointer), `query:/event_id`, `path:/ad_id` (a segment \
+     that the source's path names), `header:/x-event-id`, `path`, `query` or `payload`"
 )]
 pub struct SelectorFault;
 
@@ -33,23 +57,32 @@ impl std::str::FromStr for Selector {
     type Err = SelectorFault;
 
     fn from_str(text: &str) -> Result<Self, SelectorFault> {
-        match text.split_once(':') {
-            Some(("body", pointer)) if pointer.starts_with('/') => {
-                Ok(Self::Body(pointer.to_owned()))
-            }
-            Some(("query", pointer)) => match pointer.strip_prefix('/') {
-                Some(name) if !name.is_empty() && !name.contains('/') => {
-                    Ok(Self::QueryMember(name.to_owned()))
-                }
-                Some(_) | None => Err(SelectorFault),
-            },
-            Some(_) => Err(SelectorFault),
-            None => match text {
+        let Some((place, pointer)) = text.split_once(':') else {
+            return match text {
                 "path" => Ok(Self::Path),
                 "query" => Ok(Self::Query),
                 "payload" => Ok(Self::Payload),
                 _ => Err(SelectorFault),
-            },
+            };
+        };
+        if place == "body" {
+            let is_pointer = pointer.starts_with('/');
+            return if is_pointer {
+                Ok(Self::Body(pointer.to_owned()))
+            } else {
+                Err(SelectorFault)
+            };
+        }
+        // One name, with or without the slash of a pointer.
+        let name = pointer.strip_prefix('/').unwrap_or(pointer);
+        if name.is_empty() || name.contains('/') {
+            return Err(SelectorFault);
+        }
+        match place {
+            "query" => Ok(Self::QueryMember(name.to_owned())),
+            "path" => Ok(Self::Segment(name.to_owned())),
+            "header" => HeaderName::try_from(name).map(Self::Header).map_err(|_| SelectorFault),
+            _ => Err(SelectorFault),
         }
     }
 }
@@ -59,6 +92,8 @@ impl fmt::Display for Selector {
         match self {
             Self::Body(pointer) => write!(f, "body:{pointer}"),
             Self::QueryMember(name) => write!(f, "query:/{name}"),
+            Self::Segment(name) => write!(f, "path:/{name}"),
+            Self::Header(name) => write!(f, "header:/{name}"),
             Self::Path => f.write_str("path"),
             Self::Query => f.write_str("query"),
             Self::Payload => f.write_str("payload"),
@@ -67,11 +102,31 @@ impl fmt::Display for Selector {
 }
 
 impl Selector {
-    /// Adds the part of an event to `hash`; nothing when the event has no such part.
+    /// The header that it chooses.
     #[must_use]
-    pub(super) fn add(&self, hash: &mut Sha256, target: &[u8], body: &Node<'_>) -> Option<()> {
+    pub const fn header(&self) -> Option<&HeaderName> {
         match self {
-            Self::Body(pointer) => match body.at(pointer)? {
+            Self::Header(name) => Some(name),
+            Self::Body(_) | Self::QueryMember(_) | Self::Segment(_) => None,
+            Self::Path | Self::Query | Self::Payload => None,
+        }
+    }
+
+    /// Whether it chooses of the body as a document.
+    #[must_use]
+    pub const fn is_of_document(&self) -> bool {
+        match self {
+            Self::Body(_) => true,
+            Self::QueryMember(_) | Self::Segment(_) | Self::Header(_) => false,
+            Self::Path | Self::Query | Self::Payload => false,
+        }
+    }
+
+    /// Adds a part of a request to `hash`; nothing when the request has no such part.
+    #[must_use]
+    pub(super) fn add(&self, hash: &mut Sha256, parts: &Parts<'_>) -> Option<()> {
+        match self {
+            Self::Body(pointer) => match parts.document?.at(pointer)? {
                 // An id that says nothing tells nothing apart.
                 Node::String(text) if text.is_empty() => return None,
                 Node::String(text) => part(hash, text.as_bytes()),
@@ -81,13 +136,50 @@ impl Selector {
                 | Node::Array(_)
                 | Node::Object(_)) => add_value(hash, other),
             },
-            Self::QueryMember(name) => part(hash, &decode::query_value(target, name)?),
-            Self::Path => part(hash, path_and_query(target).0),
-            Self::Query => part(hash, path_and_query(target).1),
-            Self::Payload => add_value(hash, body),
+            Self::QueryMember(_) | Self::Segment(_) | Self::Header(_) => {
+                part(hash, &self.text(parts)?);
+            }
+            Self::Path => part(hash, path_and_query(parts.target).0),
+            Self::Query => part(hash, path_and_query(parts.target).1),
+            Self::Payload => add_value(hash, parts.document?),
         }
         Some(())
     }
+
+    /// A part of a request as the text that was signed; nothing when the request has no such part,
+    /// or one that can be spelled in several ways.
+    #[must_use]
+    pub(super) fn text<'p>(&self, parts: &Parts<'p>) -> Option<Cow<'p, [u8]>> {
+        match self {
+            Self::Body(pointer) => match parts.document?.at(pointer)? {
+                Node::String(text) => Some(Cow::Borrowed(text.as_bytes())),
+                Node::Number(number) => Some(whole(*number)?.into_bytes().into()),
+                Node::Null | Node::Bool(_) | Node::Array(_) | Node::Object(_) => None,
+            },
+            Self::QueryMember(name) => decode::query_value(parts.target, name).map(Cow::Owned),
+            Self::Segment(name) => {
+                let named = |one: &str| {
+                    one.strip_prefix('{').and_then(|it| it.strip_suffix('}')) == Some(name)
+                };
+                let at = parts.pattern.split('/').position(named)?;
+                let (path, _) = path_and_query(parts.target);
+                path.split(|byte| *byte == b'/').nth(at).map(Cow::Borrowed)
+            }
+            Self::Header(wanted) => {
+                let mut headers = parts.headers.iter();
+                headers.find(|(name, _)| wanted == name).map(|(_, value)| Cow::Borrowed(value))
+            }
+            Self::Path => Some(Cow::Borrowed(path_and_query(parts.target).0)),
+            Self::Query => Some(Cow::Borrowed(path_and_query(parts.target).1)),
+            Self::Payload => Some(Cow::Borrowed(parts.bytes)),
+        }
+    }
+}
+
+/// A whole number that doubles hold exactly, as everyone writes it.
+fn whole(number: f64) -> Option<String> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    (number.fract() == 0.0 && number.abs() < EXACT).then(|| format!("{number:.0}"))
 }
 
 /// Path and query of a target; one that came by URL is told by them alone, as one that came to its
@@ -153,18 +245,56 @@ mod tests {
 
     fn sum(selector: &str, target: &str, body: &str) -> Option<Vec<u8>> {
         let selector: Selector = selector.parse().unwrap();
-        let body = parse(body.as_bytes(), 64).unwrap();
+        let document = parse(body.as_bytes(), 64).unwrap();
         let mut hash = Sha256::new();
-        selector.add(&mut hash, target.as_bytes(), &body)?;
+        selector.add(&mut hash, &parts(target, &headers(), Some(&document), body))?;
         Some(hash.finalize().to_vec())
+    }
+
+    fn headers() -> ClientHeaders {
+        ClientHeaders::collect(None, [("x-event-id", &b"e1"[..])])
+    }
+
+    fn parts<'a>(
+        target: &'a str,
+        headers: &'a ClientHeaders,
+        document: Option<&'a Node<'a>>,
+        body: &'a str,
+    ) -> Parts<'a> {
+        let (target, bytes) = (target.as_bytes(), body.as_bytes());
+        Parts { pattern: "/{version}/hook/{ad_id}", target, headers, document, bytes }
     }
 
     #[test]
     fn a_selector_is_what_it_is_written_as() {
-        for text in ["body:/order_id", "body:/a/0", "query:/event_id", "path", "query", "payload"] {
+        for text in [
+            "body:/order_id",
+            "body:/a/0",
+            "query:/event_id",
+            "path:/ad_id",
+            "header:/x-event-id",
+            "path",
+            "query",
+            "payload",
+        ] {
             assert_eq!(text.parse::<Selector>().unwrap().to_string(), text);
         }
-        for text in ["body:order_id", "order_id", "query:", "query:/", "query:/a/b", "path:/", ""] {
+        for (text, same) in
+            [("query:a", "query:/a"), ("path:a", "path:/a"), ("header:X-A", "header:/x-a")]
+        {
+            assert_eq!(text.parse::<Selector>().unwrap().to_string(), same);
+        }
+        for text in [
+            "body:order_id",
+            "order_id",
+            "query:",
+            "query:/",
+            "query:/a/b",
+            "path:/",
+            "header:/a b",
+            "payload:/a",
+            "",
+        ] {
             assert_eq!(text.parse::<Selector>(), Err(SelectorFault), "{text}");
         }
     }
@@ -193,6 +323,43 @@ mod tests {
             assert_eq!(sum(selector, target, r#"{"event_id2":1}"#), None, "{selector} {target}");
         }
         assert_eq!(sum("body:/event_id", "/a", r#"{"event_id":""}"#), None);
+    }
+
+    #[test]
+    fn segments_and_headers_tell_events_apart_too() {
+        let ad = |target| sum("path:/ad_id", target, "{}");
+        assert_eq!(ad("/v1/hook/a?x=1"), ad("/v2/hook/a"));
+        assert_ne!(ad("/v1/hook/a"), ad("/v1/hook/b"));
+        assert_eq!(sum("path:/none", "/v1/hook/a", "{}"), None);
+        assert!(sum("header:/x-event-id", "/", "{}").is_some());
+        assert_eq!(sum("header:/x-other", "/", "{}"), None);
+    }
+
+    #[test]
+    fn what_was_signed_is_a_text_of_one_spelling() {
+        let body = r#"{"id":"a\u0062","n":1572969379247,"f":1.5,"x":null, "e":""}"#;
+        let (document, headers) = (parse(body.as_bytes(), 64).unwrap(), headers());
+        let parts = parts("/v1/hook/a%20b?q=%41+c", &headers, Some(&document), body);
+        for (selector, text) in [
+            ("body:/id", Some("ab")),
+            ("body:/n", Some("1572969379247")),
+            ("body:/f", None),
+            ("body:/x", None),
+            ("body:/none", None),
+            ("body:/e", Some("")),
+            ("query:/q", Some("A c")),
+            ("path:/ad_id", Some("a%20b")),
+            ("header:/x-event-id", Some("e1")),
+            ("path", Some("/v1/hook/a%20b")),
+            ("query", Some("q=%41+c")),
+            ("payload", Some(body)),
+        ] {
+            let found = selector.parse::<Selector>().unwrap().text(&parts);
+            let found = found.map(|text| String::from_utf8(text.into_owned()).unwrap());
+            assert_eq!(found.as_deref(), text, "{selector}");
+        }
+        let unread = Parts { document: None, ..parts };
+        assert_eq!("body:/id".parse::<Selector>().unwrap().text(&unread), None);
     }
 
     #[test]

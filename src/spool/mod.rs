@@ -314,12 +314,14 @@ pub enum Cause {
     UnknownOutcome,
     /// No request could be made of it, as when its event URL is not allowed any more.
     Unsendable,
+    /// It was kept though it is of no use, since its sender could mend nothing.
+    Invalid,
 }
 
 impl Cause {
     /// Every cause, in the order of their codes.
-    pub const ALL: [Self; 4] =
-        [Self::Refused, Self::Expired, Self::UnknownOutcome, Self::Unsendable];
+    pub const ALL: [Self; 5] =
+        [Self::Refused, Self::Expired, Self::UnknownOutcome, Self::Unsendable, Self::Invalid];
 
     /// The stable word for metrics and answers.
     #[must_use]
@@ -329,6 +331,7 @@ impl Cause {
             Self::Expired => "expired",
             Self::UnknownOutcome => "unknown_outcome",
             Self::Unsendable => "unsendable",
+            Self::Invalid => "invalid",
         }
     }
 

@@ -131,7 +131,8 @@ async fn of_many_orders_those_of_another_publisher_are_refused_alone() {
 async fn a_notification_needs_no_key() {
     let upstream = FakeUpstream::start().await;
     let hook = "[[source]]\nname = \"hook\"\nkind = \"notification\"\npath = \"/hook\"\n\
-                schema = \"schemas/ad-event.json\"\nto = [\"events-api\"]\n";
+                schema = \"schemas/ad-event.json\"\nto = [\"events-api\"]\n\
+                auth = { type = \"none\" }\n";
     let relay = TestRelay::start_with(&format!("{hook}{}", clients()), &upstream).await;
     assert_eq!(relay.post("/hook", r#"{"user_id":"u"}"#).await.status, 202);
     relay.settled().await;

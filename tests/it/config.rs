@@ -211,6 +211,7 @@ name = "hook"
 kind = "notification"
 path = "/hook"
 schema = "schemas/none.json"
+auth = { type = "none" }
 to = ["backoffice"]
 
 [[source]]
@@ -239,8 +240,8 @@ retry = { wait_first = "0 s", wait_frist = "1 s" }
         "relay.toml:6:1: server.lisen is not a setting",
         "did you mean \"listen\"?",
         "relay.toml:12:1: source \"hook\".schema names \"schemas/none.json\", which is not there",
-        "relay.toml:13:1: source \"hook\".to names \"backoffice\", which is no destination",
-        "relay.toml:18:1: source \"hook2\".path and the path of source \"beacon-conversion\" take",
+        "relay.toml:14:1: source \"hook\".to names \"backoffice\", which is no destination",
+        "relay.toml:19:1: source \"hook2\".path and the path of source \"beacon-conversion\" take",
         "source \"hook2\".dedupe.key holds \"order_id\"",
         "source \"hook2\".dedupe.window is missing",
         "destination \"no url\".name is no name",
@@ -249,7 +250,7 @@ retry = { wait_first = "0 s", wait_frist = "1 s" }
         "destination \"loop\".target is no path",
         "destination \"loop\".retry.wait_first is no wait",
         "destination \"loop\".retry.wait_frist is not a setting",
-        "relay.toml:30:2: surprise is not a setting",
+        "relay.toml:31:2: surprise is not a setting",
     ];
     for line in expected {
         assert!(faults.contains(line), "{line:?} is not in:\n{faults}");

@@ -30,3 +30,4 @@ mod steer_cli;
 mod support;
 mod tls;
 mod validate;
+mod webhooks;

@@ -133,6 +133,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     full(&mut seen, &document, &upstream).await;
     guarded(&mut seen, &document, &upstream).await;
     steered(&mut seen, &document, &upstream).await;
+    partners(&mut seen, &document, &upstream).await;
     broken(&mut seen, &document).await;
     overloaded(&mut seen, &document).await;
     assert_eq!(seen, documented());
@@ -166,7 +167,8 @@ async fn keyed(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
 /// A spool without room.
 async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
     upstream.misbehave(r#"{"status":503}"#);
-    let relay = TestRelay::start_with("[spool]\nmax_bytes = \"4 MiB\"", upstream).await;
+    let config = format!("[spool]\nmax_bytes = \"4 MiB\"\n{PARTNERS}");
+    let relay = TestRelay::start_with(&config, upstream).await;
     let body = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(200_000));
     let mut fill = 0..60;
     while fill.next().is_some() && relay.post("/v1/beacon/view/1", &body).await.status == 202 {}
@@ -182,7 +184,85 @@ async fn full(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
         };
         note(seen, document, path, "post", &relay.post(target, body).await);
     }
+    let signed = signed(&format!(",\"x\":{long}"));
+    note(seen, document, OLX, "post", &relay.post_with(OLX, SIGNATURE, signed).await);
+    let posted = relay.post(IMPACT_TARGET, format!("{{\"x\":{long}}}")).await;
+    note(seen, document, IMPACT, "post", &posted);
+    // A query is never as large as what did not fit: the gap is filled first.
+    for n in 0..20 {
+        let query = format!("{IMPACT_TARGET}&n={n}&x={}", "x".repeat(50_000));
+        note(seen, document, IMPACT, "get", &get(relay.addr(), &query).await);
+    }
     upstream.misbehave("{}");
+    relay.finish().await;
+}
+
+/// The sources of partners, switched on.
+const PARTNERS: &str = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n\
+                        [[source]]\nname = \"impact-events\"\nto = [\"events-api\"]\n";
+
+const OLX: &str = "/webhooks/olx";
+const IMPACT: &str = "/webhooks/impact";
+const IMPACT_TARGET: &str = "/webhooks/impact?token=impact-token";
+
+/// What `signed` is signed with, by `test-secret`.
+const SIGNATURE: &str = "X-Signature: f8e4392be361d8659adb3c34a30d879c3adbb4e5\r\n";
+
+/// A notification with more members.
+fn signed(more: &str) -> String {
+    format!(
+        "{{\"object_id\":\"4f5ee709-28d7-4b68-8716-dd912157919f\",\
+         \"transaction_id\":\"b315c893-b42c-417a-9ecd-f060cb44cf13\"{more}}}"
+    )
+}
+
+/// What partners' systems send.
+async fn partners(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"50 ms\"\n";
+    let relay = TestRelay::start_with(&format!("{limits}{PARTNERS}"), upstream).await;
+    let key = "Idempotency-Key: k\r\n";
+    let image = "Content-Type: image/png\r\n";
+    let coding = "Content-Encoding: rot13\r\n";
+    for (head, body) in [
+        (SIGNATURE, signed("")),
+        (SIGNATURE, "{".to_owned()),
+        ("", signed("")),
+        (SIGNATURE, signed(",\"flow\":5")),
+        (&format!("{SIGNATURE}{image}"), signed("")),
+        (SIGNATURE, " ".repeat(3000)),
+        (&format!("{SIGNATURE}{key}"), signed(",\"flow\":\"a\"")),
+        (&format!("{SIGNATURE}{key}"), signed(",\"flow\":\"b\"")),
+    ] {
+        note(seen, document, OLX, "post", &relay.post_with(OLX, head, body).await);
+    }
+    for (head, body) in [
+        ("", "{\"a\":1}".to_owned()),
+        ("", "{".to_owned()),
+        ("Content-Encoding: gzip\r\n", "{}".to_owned()),
+        (coding, "{}".to_owned()),
+        ("", " ".repeat(3000)),
+        (key, "{\"a\":2}".to_owned()),
+        (key, "{\"a\":3}".to_owned()),
+    ] {
+        note(seen, document, IMPACT, "post", &relay.post_with(IMPACT_TARGET, head, body).await);
+    }
+    note(seen, document, IMPACT, "post", &relay.post(IMPACT, "{}").await);
+    note(seen, document, IMPACT, "get", &get(relay.addr(), IMPACT).await);
+    note(seen, document, OLX, "get", &get(relay.addr(), OLX).await);
+    for (more, head) in [
+        ("a=1", ""),
+        ("a=1&a=2", ""),
+        ("a=1", "Idempotency-Key: \r\n"),
+        ("a=4", "Idempotency-Key: g\r\n"),
+        ("a=5", "Idempotency-Key: g\r\n"),
+    ] {
+        let request = format!("GET {IMPACT_TARGET}&{more} HTTP/1.1\r\nHost: r\r\n{head}\r\n");
+        note(seen, document, IMPACT, "get", &relay.send(request.as_bytes()).await);
+    }
+    for (path, target) in [(OLX, OLX), (IMPACT, IMPACT_TARGET)] {
+        let half = format!("POST {target} HTTP/1.1\r\nHost: r\r\nContent-Length: 9\r\n\r\n");
+        note(seen, document, path, "post", &relay.send(half.as_bytes()).await);
+    }
     relay.finish().await;
 }
 
@@ -388,7 +468,13 @@ async fn get(address: SocketAddr, path: &str) -> RawAnswer {
 
 #[test]
 fn every_source_has_its_path_in_the_document_and_back() {
-    let plan = Layers::default().plan().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    std::fs::write(&file, PARTNERS).unwrap();
+    let secrets = ["OLX_SECRET", "IMPACT_TOKEN"].map(|name| (name.to_owned(), "s".to_owned()));
+    let plan = Layers { file: Some(file), environment: secrets.into(), ..Layers::default() };
+    let plan = plan.plan().unwrap();
+    assert!(plan.off.is_empty(), "{:?}", plan.off);
     let mut sources: BTreeSet<String> = plan.sources.iter().map(|one| one.path.clone()).collect();
     sources.extend(ASKED.map(|(path, ..)| path.to_owned()));
     sources.insert(http::by_url::PATH.to_owned());

@@ -252,7 +252,7 @@ impl Life {
                 }
                 Cause::Expired => age > settings.unwrap().max_age.of(letter.event.kind),
                 Cause::UnknownOutcome => owed.unsure,
-                Cause::Unsendable => false,
+                Cause::Unsendable | Cause::Invalid => false,
             };
             if letter.refusal.status == Some(404) {
                 *broken.entry(Arc::clone(&to)).or_default() += 1;

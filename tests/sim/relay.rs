@@ -185,6 +185,7 @@ impl Relay {
             accepted_at: now,
             body: Scrubbed::vouch(Bytes::from_static(b"{}")),
             headers: ClientHeaders::default(),
+            fault: None,
         };
         let events = at.map(|target| NewEvent {
             event: Arc::new(event(target)),

@@ -128,6 +128,29 @@ pub(crate) fn unlisted_decisions(files: &[File]) -> Vec<String> {
     told
 }
 
+/// The partners whose sources are built in: the first word of the name of each source of
+/// notifications in the configuration.
+pub(crate) fn partners(config: &str) -> BTreeSet<String> {
+    let tables = config.split("[[source]]").skip(1);
+    let notifying = tables.filter(|table| table.contains("\nkind = \"notification\"\n"));
+    let names = notifying.filter_map(|table| table.split_once("name = \"")?.1.split('"').next());
+    names.filter_map(|name| name.split('-').next()).map(str::to_owned).collect()
+}
+
+/// Lines that name a partner, also as a part of a name. A partner is a table, a schema and a folder
+/// of the corpus: if it needs Rust, a verb is missing.
+pub(crate) fn naming(path: &str, text: &str, partners: &BTreeSet<String>) -> Vec<String> {
+    let mut told = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let line = line.to_lowercase();
+        let words: Vec<&str> = line.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+        for partner in partners.iter().filter(|partner| words.contains(&partner.as_str())) {
+            told.push(format!("{path}:{number}: names {partner}"));
+        }
+    }
+    told
+}
+
 /// The metrics that `src/metrics.rs` (or the files of `src/metrics/`) registers.
 ///
 /// A name is a literal that begins with the prefix, or the first argument of a row of the table or
@@ -212,6 +235,17 @@ mod tests {
             unlisted_decisions(&files),
             ["docs/adr/README.md does not list 0001-b.md", "docs/adr has 0001 twice"]
         );
+    }
+
+    #[test]
+    fn a_partner_is_known_by_its_table_and_told_wherever_it_stands() {
+        let config = "[[source]]\nname = \"a-events\"\nkind = \"notification\"\n[[source]]\n\
+                      name = \"beacon-click\"\nkind = \"click\"\n";
+        let known = partners(config);
+        assert_eq!(known, BTreeSet::from(["a".to_owned()]));
+        let source = "// as A does\nlet x = \"schemas/a-event.json\";\nlet b = an_a_hook();\nalpha";
+        let told = naming("src/x.rs", source, &known);
+        assert_eq!(told, ["src/x.rs:1: names a", "src/x.rs:2: names a", "src/x.rs:3: names a"]);
     }
 
     #[test]

@@ -169,7 +169,7 @@ fn refusal(document: &Document, finding: &Finding) -> Option<(Code, usize, usize
             Some((Code::BodyTooLarge, line, column, format!("the document is over {most} bytes")))
         }
         // Whoever sits at the terminal speaks for all publishers, and no URL is asked for.
-        Finding::Refused(Reject::Publisher | Reject::SourceNotAllowed) => {
+        Finding::Refused(Reject::Publisher | Reject::SourceNotAllowed | Reject::Unauthorized) => {
             Some((Code::PublisherNotAllowed, line, column, "of another publisher".to_owned()))
         }
         Finding::Refused(Reject::EventUrl(fault)) => {
@@ -216,6 +216,7 @@ fn object(name: &str, document: &Document, finding: &Finding) -> Value {
             | Reject::TooLarge { .. }
             | Reject::Publisher
             | Reject::SourceNotAllowed
+            | Reject::Unauthorized
             | Reject::EventUrl(_),
         )
         | Finding::Broken(_) => {}
@@ -273,6 +274,7 @@ fn lines(document: &Document, finding: &Finding) -> Vec<Line> {
             | Reject::TooLarge { .. }
             | Reject::Publisher
             | Reject::SourceNotAllowed
+            | Reject::Unauthorized
             | Reject::EventUrl(_),
         )
         | Finding::Broken(_) => Vec::new(),

@@ -177,6 +177,7 @@ mod tests {
             accepted_at: Timestamp::EPOCH,
             body: pii::passed(Bytes::from_static(b"{}"), &Node::Null),
             headers: crate::event::ClientHeaders::default(),
+            fault: None,
         }
     }
 
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn a_fixed_target_replaces_the_path() {
         let target = Target::Fixed(PathAndQuery::from_static("/hooks?x=1"));
-        let request = shape(target).request(&event("/webhooks/olx"), NOW).unwrap();
+        let request = shape(target).request(&event("/webhooks/shop"), NOW).unwrap();
         assert_eq!(request.uri().path_and_query().unwrap().as_str(), "/hooks?x=1");
     }
 
@@ -256,7 +257,7 @@ mod tests {
         hook.lead.authorize(HeaderValue::from_static("Bearer hush"));
         hook.lead.sign = Some(signer());
         hook.lead.put(HeaderName::from_static("x-shop"), HeaderValue::from_static("12"));
-        let event = event("/webhooks/olx");
+        let event = event("/webhooks/shop");
         let request = hook.request(&event, NOW).unwrap();
         let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap());
         assert_eq!(request.method(), Method::PUT);

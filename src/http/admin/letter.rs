@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::json::mask;
-use crate::spool::DeadLetter;
+use crate::spool::{Cause, DeadLetter};
 
 /// Whether values of bodies are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +49,25 @@ impl Shown {
         let (event, refusal) = (&letter.event, &letter.refusal);
         let bytes = event.body.bytes();
         let (target, body, answer) = match values {
-            Values::Masked => (
-                mask::target(&event.target),
-                Body::Value(mask::body(bytes)),
-                Body::Value(masked_answer(&refusal.answer)),
-            ),
+            Values::Masked => {
+                let answer = match refusal.cause {
+                    // The relay's own words, which hold no value.
+                    Cause::Invalid => own_words(event.fault.as_deref().unwrap_or_default()),
+                    Cause::Refused | Cause::Expired | Cause::UnknownOutcome | Cause::Unsendable => {
+                        masked_answer(&refusal.answer)
+                    }
+                };
+                (mask::target(&event.target), Body::Value(mask::body(bytes)), Body::Value(answer))
+            }
             Values::Revealed => {
                 let target = String::from_utf8_lossy(&event.target).into_owned();
-                (target, Body::whole(bytes), Body::whole(&refusal.answer))
+                let answer = match refusal.cause {
+                    Cause::Invalid => event.fault.as_ref().unwrap_or(&refusal.answer),
+                    Cause::Refused | Cause::Expired | Cause::UnknownOutcome | Cause::Unsendable => {
+                        &refusal.answer
+                    }
+                };
+                (target, Body::whole(bytes), Body::whole(answer))
             }
         };
         Self {
@@ -87,6 +98,12 @@ impl Body {
             Err(_) => Self::Value(String::from_utf8_lossy(bytes).into()),
         }
     }
+}
+
+/// What is wrong with an event that was kept for it: errors without values, or a sentence.
+fn own_words(bytes: &[u8]) -> Value {
+    let masked = masked_answer(bytes);
+    if masked.is_array() { masked } else { String::from_utf8_lossy(bytes).into() }
 }
 
 /// An upstream's answer may quote the body, so its values are masked too. Of Ajv's errors that much

@@ -12,6 +12,9 @@ const HEADERS: u8 = 1;
 /// When a delivery was first sent without an answer: milliseconds since the epoch, eight bytes.
 const SENT_AT: u8 = 2;
 
+/// Why the event's bytes are of no use.
+const FAULT: u8 = 3;
+
 /// Bytes of a tag and a length.
 const LEAD: usize = 3;
 
@@ -19,7 +22,8 @@ const LEAD: usize = 3;
 pub(super) fn len(event: &Event, sent_at: Option<Timestamp>) -> usize {
     let headers = event.headers.as_bytes().len();
     let headers = if headers == 0 { 0 } else { LEAD + headers };
-    headers + sent_at.map_or(0, |_| LEAD + size_of::<u64>())
+    let fault = event.fault.as_ref().map_or(0, |fault| LEAD + fault.len());
+    headers + fault + sent_at.map_or(0, |_| LEAD + size_of::<u64>())
 }
 
 /// Appends the section of an event to `out`.
@@ -36,6 +40,9 @@ pub(super) fn encode(event: &Event, sent_at: Option<Timestamp>, out: &mut Vec<u8
     if let Some(sent_at) = sent_at {
         part(SENT_AT, &sent_at.as_millis().to_le_bytes());
     }
+    if let Some(fault) = &event.fault {
+        part(FAULT, fault);
+    }
 }
 
 /// When the delivery was first sent without an answer.
@@ -48,6 +55,11 @@ pub(super) fn sent_at(section: &[u8]) -> Option<Timestamp> {
 pub(super) fn headers(section: &[u8]) -> ClientHeaders {
     let part = find(section, HEADERS).unwrap_or_default();
     ClientHeaders::from_bytes(Bytes::copy_from_slice(part))
+}
+
+/// Why the event's bytes are of no use.
+pub(super) fn fault(section: &[u8]) -> Option<Bytes> {
+    find(section, FAULT).map(Bytes::copy_from_slice)
 }
 
 fn find(mut section: &[u8], wanted: u8) -> Option<&[u8]> {

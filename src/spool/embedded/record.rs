@@ -146,6 +146,7 @@ impl Record {
             // Ids and digests.
             body: Scrubbed::vouch(answers::encode(answers).into()),
             headers: ClientHeaders::default(),
+            fault: None,
         };
         let new = NewEvent {
             event: Arc::new(event),
@@ -497,6 +498,7 @@ impl<'a> View<'a> {
             // It was scrubbed before it was written: `append` takes nothing else.
             body: Scrubbed::vouch(body),
             headers: further::headers(section),
+            fault: further::fault(section),
         };
         Some(Record {
             form: self.form()?,

@@ -40,7 +40,9 @@ impl Claim {
     const fn ended_by(&mut self, cause: Cause) -> &mut usize {
         match cause {
             Cause::Expired => &mut self.expired,
-            Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable => &mut self.dead,
+            Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable | Cause::Invalid => {
+                &mut self.dead
+            }
         }
     }
 }

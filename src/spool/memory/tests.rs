@@ -56,6 +56,7 @@ fn batch(clock: &Clock, key: u8) -> Batch {
         accepted_at: now,
         body: Scrubbed::vouch(Bytes::copy_from_slice(&[key])),
         headers: crate::event::ClientHeaders::default(),
+        fault: None,
     };
     let fingerprint = Fingerprint { body: [key; 8], members: [0; 32] };
     let dedupe = Some(Dedupe { key: DedupeKey([key; 16]), window: MINUTE, fingerprint });

@@ -46,7 +46,13 @@ impl TestRelay {
         let data = self.data_dir().display().to_string();
         let layers = Layers {
             file: Some(file),
-            environment: vec![("ADMIN_TOKEN".to_owned(), "hush".to_owned())],
+            environment: [
+                ("ADMIN_TOKEN", "hush"),
+                ("OLX_SECRET", "test-secret"),
+                ("IMPACT_TOKEN", "impact-token"),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
             flags: vec![
                 ("--listen", &["server", "listen"], "127.0.0.1:0".to_owned()),
                 ("--data-dir", &["spool", "path"], data),

@@ -81,7 +81,9 @@ impl Ending {
     pub(in super::super) const fn of(cause: Cause) -> Self {
         match cause {
             Cause::Expired => Self::Expired,
-            Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable => Self::Dead,
+            Cause::Refused | Cause::UnknownOutcome | Cause::Unsendable | Cause::Invalid => {
+                Self::Dead
+            }
         }
     }
 }

@@ -12,6 +12,7 @@ fn full() -> Record {
         accepted_at: Timestamp::from_millis(1_795_000_000_123),
         body: Scrubbed::vouch(Bytes::from_static(b"{\"a\":1}")),
         headers: crate::event::ClientHeaders::collect(None, [("user-agent", &b"Shop/3"[..])]),
+        fault: Some(Bytes::from_static(b"malformed_json")),
     };
     let mut fingerprint = Fingerprint { body: [7; 8], members: [0; 32] };
     fingerprint.members[3] = 0xabcd;

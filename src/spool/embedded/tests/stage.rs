@@ -120,6 +120,7 @@ impl Stage {
             accepted_at: now,
             body: Scrubbed::vouch(Bytes::copy_from_slice(body)),
             headers: crate::event::ClientHeaders::default(),
+            fault: None,
         };
         let to = names.iter().map(|name| to(name)).collect();
         NewEvent { event: Arc::new(event), to, dedupe: None, lane: Lane::Live }

@@ -259,6 +259,7 @@ impl Life {
             accepted_at: at,
             body: Scrubbed::vouch(body.into()),
             headers: ClientHeaders::default(),
+            fault: None,
         };
         let names = (0_u8..).zip(NAMES).filter(|(index, _)| new.to >> index & 1 == 1);
         let dedupe = new.key.map(|key| Dedupe {
