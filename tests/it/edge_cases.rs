@@ -5,6 +5,7 @@
 //! `upstream.rs`. The clock stands at noon of 21 November 2026 until a line moves it.
 
 mod corpus;
+mod notifications;
 mod page;
 mod stage;
 mod upstream;
@@ -144,5 +145,5 @@ fn held() -> impl Iterator<Item = (String, u16)> {
     let groups = [ORDERS.lines, CLIENTS.lines, MENDED.lines, BEACONS.lines, NAMES.lines];
     let lines = groups.into_iter().flat_map(corpus::lines);
     let held = lines.map(|Line { case, answer, .. }| (case.to_owned(), answer.status));
-    held.chain(upstream::held())
+    held.chain(upstream::held()).chain(notifications::held())
 }

@@ -2,4 +2,7 @@
 
 mod auth;
 mod faults;
+mod impact;
 mod odd;
+mod olx;
+mod third;

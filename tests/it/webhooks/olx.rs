@@ -1,0 +1,180 @@
+//! OLX: every flow of the corpus, and an answer within the vendor's two seconds whatever happens.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use beacon_relay::config::Layers;
+use tokio::task::JoinSet;
+
+use crate::support::{CountedUpstream, FakeUpstream, ORDER, RawClient, TestRelay, post};
+
+/// The vendor gives a notification up that is not answered in this time.
+const VENDOR_WAITS: Duration = Duration::from_secs(2);
+
+/// A notification of the corpus: its signature by `test-secret`, and its body byte for byte.
+fn notification(text: &str) -> (String, String) {
+    let (head, body) = text.split_once('\n').unwrap();
+    let head: serde_json::Value = serde_json::from_str(head).unwrap();
+    (format!("X-Signature: {}\r\n", head["x-signature"].as_str().unwrap()), body.to_owned())
+}
+
+/// Every flow, by the name of its file.
+fn flows() -> Vec<(String, String, String)> {
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/olx");
+    let mut flows = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let (head, body) = notification(&std::fs::read_to_string(&path).unwrap());
+        flows.push((path.file_stem().unwrap().to_str().unwrap().to_owned(), head, body));
+    }
+    flows.sort_unstable();
+    flows
+}
+
+const FLOWS: [&str; 18] = [
+    "activate-success",
+    "deactivate-success",
+    "delete-failure",
+    "delete-success",
+    "edit-failure",
+    "edit-success",
+    "lifecycle-moderated",
+    "lifecycle-outdated",
+    "message",
+    "message-object",
+    "publish-failure",
+    "publish-failure-bare",
+    "publish-image-failure",
+    "publish-success",
+    "test-of-app-manager",
+    "vas-expired",
+    "vas-publish-failure",
+    "vas-success",
+];
+
+const PATH: &str = "/webhooks/olx";
+
+#[tokio::test]
+async fn every_flow_arrives_once_at_each_of_two_back_offices() {
+    let (crm, books) = (CountedUpstream::start().await, CountedUpstream::start().await);
+    let upstream = FakeUpstream::start().await;
+    let config = format!(
+        "[[destination]]\nname = \"crm\"\nbase_url = \"{}/olx\"\n\
+         [[destination]]\nname = \"books\"\nbase_url = \"{}/hooks?from=relay\"\n\
+         retry = {{ wait_first = \"20 ms\", wait_max = \"50 ms\" }}\n\
+         [[source]]\nname = \"olx-adverts\"\nto = [\"crm\", \"books\"]\n",
+        crm.url(),
+        books.url()
+    );
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    // One of both is away for a while, which the other does not notice.
+    books.answer(503);
+    let flows = flows();
+    let names: Vec<&str> = flows.iter().map(|(name, ..)| &**name).collect();
+    assert_eq!(names, FLOWS);
+    for (name, head, body) in &flows {
+        for _ in 0..2 {
+            let answer = relay.post_with(PATH, head, body).await;
+            assert_eq!((answer.status, answer.text()), (200, ""), "{name}");
+        }
+    }
+    let delivered = |status: &serde_json::Value, index: usize| {
+        status["destinations"][index]["leases"]["delivered"].as_u64().unwrap()
+    };
+    relay.until(|status| delivered(status, 1) == 18).await;
+    assert_eq!(delivered(&relay.status().await, 2), 0);
+    books.answer(200);
+    relay.settled().await;
+
+    let mut wanted: Vec<&str> = flows.iter().map(|(.., body)| &**body).collect();
+    wanted.sort_unstable();
+    let mut arrived: Vec<String> = Vec::new();
+    for seen in crm.seen() {
+        assert_eq!(seen.target, "/olx");
+        arrived.push(String::from_utf8(seen.body.to_vec()).unwrap());
+    }
+    arrived.sort_unstable();
+    assert_eq!(arrived, wanted, "each once, byte for byte");
+    assert_eq!(delivered(&relay.status().await, 2), 18);
+    assert!(books.seen().iter().all(|seen| seen.target == "/hooks?from=relay"));
+    relay.finish().await;
+}
+
+#[test]
+fn a_notification_waits_for_the_store_a_second_at_most() {
+    let config = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    std::fs::write(&file, config).unwrap();
+    let environment = vec![("OLX_SECRET".to_owned(), "s".to_owned())];
+    let layers = Layers { file: Some(file), environment, ..Layers::default() };
+    let plan = layers.plan().unwrap();
+    let source = plan.sources.last().unwrap();
+    assert_eq!(source.name.as_str(), "olx-adverts");
+    assert_eq!(source.answer_within, Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn a_store_without_room_is_told_at_once_so_that_the_vendor_sends_it_again() {
+    let upstream = FakeUpstream::start().await;
+    upstream.misbehave(r#"{"status":503}"#);
+    let config = "[spool]\nmax_bytes = \"4 MiB\"\n\
+                  [[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+    let relay = TestRelay::start_with(config, &upstream).await;
+    let large = format!(r#"{{"user_id":"{}"}}"#, "x".repeat(200_000));
+    let mut fill = 0..60;
+    while fill.next().is_some() && relay.post("/v1/beacon/view/1", &large).await.status == 202 {}
+    let (_, head, body) = flows().swap_remove(0);
+    let body = body.replacen('{', &format!("{{\"x\":\"{}\",", "x".repeat(200_000)), 1);
+    let since = Instant::now();
+    let answer = relay.post_with(PATH, &head, &body).await;
+    assert!(since.elapsed() < VENDOR_WAITS, "answered after {:?}", since.elapsed());
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"spool_full".into()));
+    assert!(answer.header("retry-after").is_some());
+    upstream.misbehave("{}");
+    relay.finish().await;
+}
+
+/// As many connections as clients keep at it, for so long.
+const CLIENTS: usize = 64;
+const LOADED_FOR: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn under_full_load_every_notification_is_answered_in_the_vendors_time() {
+    let upstream = FakeUpstream::start().await;
+    let config = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+    let relay = Arc::new(TestRelay::start_with(config, &upstream).await);
+    let (addr, end) = (relay.addr(), Instant::now() + LOADED_FOR);
+    let mut clients = JoinSet::new();
+    for client in 0..CLIENTS {
+        clients.spawn(async move {
+            let (mut connection, mut orders) = (RawClient::connect(addr).await, 0_u32);
+            let json = "Content-Type: application/json\r\n";
+            while Instant::now() < end {
+                let order = ORDER.replace(r#""123""#, &format!("\"{client}-{orders}\""));
+                let answer = connection.exchange(&post("/v1/beacon/conversion", json, order)).await;
+                assert!([202, 503].contains(&answer.status), "{}", answer.text());
+                orders += 1;
+            }
+            orders
+        });
+    }
+    let (mut connection, mut took) = (RawClient::connect(addr).await, Vec::new());
+    let flows = flows();
+    while Instant::now() < end {
+        let (_, head, body) = &flows[took.len() % flows.len()];
+        let since = Instant::now();
+        let answer = connection.exchange(&post(PATH, head, body)).await;
+        took.push(since.elapsed());
+        assert!([200, 503].contains(&answer.status), "{}", answer.text());
+    }
+    let orders: u32 = clients.join_all().await.into_iter().sum();
+    took.sort_unstable();
+    let longest = *took.last().unwrap();
+    println!("{} notifications beside {orders} orders: {longest:?} at most", took.len());
+    assert!(longest < VENDOR_WAITS, "answered after {longest:?}");
+    assert!(orders > 100, "{orders} orders are no load");
+    // What is stored is delivered, however long that takes here.
+    let relay = Arc::into_inner(relay).unwrap();
+    relay.finish().await;
+}
