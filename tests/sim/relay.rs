@@ -225,7 +225,7 @@ impl Relay {
             let key = (letter.to.as_str().into(), number(&letter.event));
             // It is the operator's word that it may be sent again.
             if let Some(owed) = seen.owed.get_mut(&key) {
-                owed.silenced = false;
+                owed.unsure_from = None;
             }
         }
     }

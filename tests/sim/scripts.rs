@@ -73,9 +73,11 @@ impl Play {
             self.second(per_second).await;
         }
         let took = self.now() - from;
-        while self.relay.spooled().await > 0 {
+        // What waits by its own backoff waits no longer either.
+        for _ in 0..30 {
             self.second(0).await;
         }
+        assert_eq!(self.relay.spooled().await, 0);
         self.relay.check_sums(true).await;
         took.as_secs()
     }
@@ -122,7 +124,6 @@ fn an_hours_outage_costs_nothing_but_time() {
         play.until(ends, NORMAL).await;
         let backlog = play.relay.spooled().await;
         assert!(backlog >= 200_000, "{backlog}");
-        // Ends by a probe before anything that was posted in the first second, or within it.
         let took = play.drained(NORMAL, 1_800).await;
         let normal = sent(&play.curve(0..begins)) * u32::try_from(HOUR / begins).unwrap();
         let outage = sent(&play.curve(begins..ends));
@@ -144,6 +145,38 @@ fn an_hours_outage_costs_nothing_but_time() {
         assert!(slowest <= Duration::from_secs(5), "{slowest:?}");
         assert!(outage * 5 <= normal, "{outage} of {normal}");
         assert!(outage > 1_200, "it was probed every 3 s at least: {outage}");
+    });
+}
+
+#[test]
+fn what_waits_for_its_time_finds_out_that_the_origin_is_back() {
+    const HOUR: u64 = 3600;
+    on_held_time(async {
+        let mut play = Play::new(&[(0, Mood::Gone), (HOUR, Mood::Well)]);
+        play.post(11, Lane::Live).await;
+        play.until(HOUR, 0).await;
+        // By then each has failed often enough to wait for a quarter of an hour.
+        play.until(HOUR + 5, 0).await;
+        assert_eq!(play.relay.spooled().await, 0);
+    });
+}
+
+#[test]
+fn what_failed_together_does_not_come_together() {
+    on_held_time(async {
+        let mut play = Play::new(&[(0, Mood::Says(500, 0.3, Hint::None))]);
+        play.post(300, Lane::Live).await;
+        play.until(60, 0).await;
+        let waits = play.wire.seen().first_waits();
+        let mut tenths = [0_usize; 11];
+        for wait in &waits {
+            // The first bound is a second.
+            tenths[usize::try_from(wait.as_millis() / 100).unwrap().min(10)] += 1;
+        }
+        println!("{} waits, by tenths of a second: {tenths:?}", waits.len());
+        assert!(waits.len() > 50, "{}", waits.len());
+        let most = tenths.iter().max().unwrap();
+        assert!(most * 3 < waits.len(), "they come together");
     });
 }
 

@@ -16,6 +16,8 @@ pub(crate) enum Mood {
     Silent,
     /// Connections break for a share of requests, half of them after the request was taken.
     Resets(f64),
+    /// Each request meets something else.
+    Mixed,
     /// A share of requests gets this answer, the rest is taken.
     Says(u16, f64, Hint),
     /// So many a second are taken, the rest gets this answer.
@@ -72,7 +74,11 @@ impl Upstream {
     pub(crate) fn made_up(random: &mut Rng, end: Duration) -> Self {
         let (mut script, mut from) = (Vec::new(), Duration::ZERO);
         while from < end {
-            let mood = if script.len() % 2 == 0 { Mood::Well } else { made_up_mood(random) };
+            // One trouble may follow another.
+            let is_well = script
+                .last()
+                .is_none_or(|last: &Phase| !matches!(last.mood, Mood::Well) && random.u8(..3) > 0);
+            let mood = if is_well { Mood::Well } else { made_up_mood(random) };
             let latency_ms = if random.u8(..8) == 0 { 500..9_000 } else { 5..80 };
             script.push(Phase { from, mood, latency_ms });
             // A few outages last for hours, most for minutes.
@@ -99,6 +105,16 @@ impl Upstream {
             Mood::Says(status, share, hint) if random.f64() < share => {
                 (Fate::Answered(status), wait, hint)
             }
+            Mood::Mixed => {
+                let fate = match random.u8(..6) {
+                    0 => Fate::Answered(500),
+                    1 => Fate::Answered(503),
+                    2 => Fate::Broken(random.bool()),
+                    3 => Fate::NotConnected,
+                    _ => taken,
+                };
+                (fate, wait, Hint::None)
+            }
             Mood::Resets(_) | Mood::Says(..) => (taken, wait, Hint::None),
             Mood::Sustains(rate, status, hint) => {
                 let (left, at) = self.bucket;
@@ -119,7 +135,7 @@ fn made_up_mood(random: &mut Rng) -> Mood {
         _ => Hint::None,
     };
     let busy = if random.bool() { 429 } else { 503 };
-    match random.u8(..8) {
+    match random.u8(..9) {
         0 => Mood::Gone,
         1 => Mood::Silent,
         2 => Mood::Resets(random.f64()),
@@ -127,6 +143,7 @@ fn made_up_mood(random: &mut Rng) -> Mood {
         4 => Mood::Says(busy, 1.0, hint),
         5 => Mood::Says(500, random.f64(), Hint::None),
         6 => Mood::Says(404, 1.0, Hint::None),
+        7 => Mood::Mixed,
         _ => Mood::Sustains(2.0 + 60.0 * random.f64(), busy, hint),
     }
 }

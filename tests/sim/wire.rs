@@ -36,8 +36,9 @@ pub(crate) struct Owed {
     taken_last: Duration,
     /// It may have been taken without the relay's knowing, so it may come again.
     pub(crate) unsure: bool,
-    /// No answer came, and the relay knows it: a view may not be sent again.
-    pub(crate) silenced: bool,
+    /// When it was first sent without an answer, as the relay knows: from then on it may be sent
+    /// again for as long as its kind allows.
+    pub(crate) unsure_from: Option<Duration>,
     /// It was accepted more than once, as its key was free again: there are several deliveries.
     pub(crate) repeated: bool,
     /// Every status but 2xx that it was ever answered with.
@@ -142,6 +143,7 @@ struct UnderWay<'a> {
     of: &'a End,
     origin: Arc<str>,
     n: u64,
+    began: Duration,
     fate: Fate,
     was_probe: bool,
     ended: bool,
@@ -163,8 +165,12 @@ impl End {
         owed.attempts += 1;
         let fault = if owed.taken > 0 && !owed.unsure {
             Some("sent again though it was taken".to_owned())
-        } else if owed.silenced && !owed.repeated && seen.kinds.get(&n) == Some(&EventKind::View) {
-            Some("a view sent again that may have arrived".to_owned())
+        } else if let Some(from) = owed.unsure_from
+            && !owed.repeated
+            && let Some(kind) = seen.kinds.get(&n)
+            && again_for(*kind).is_some_and(|most| now > from + most)
+        {
+            Some(format!("{kind:?} sent again that may have arrived since {from:?}"))
         } else if now < owed.not_before && !owed.repeated {
             Some(format!("sent before its own Retry-After at {:?}", owed.not_before))
         } else {
@@ -177,7 +183,7 @@ impl End {
             seen.fail(format!("{n} to {origin}: {fault}"));
         }
         let ended = false;
-        (UnderWay { of: self, origin, n, fate, was_probe, ended }, wait, hint)
+        (UnderWay { of: self, origin, n, began: now, fate, was_probe, ended }, wait, hint)
     }
 }
 
@@ -188,7 +194,8 @@ impl UnderWay<'_> {
             return Attempt::Cut(Sent::No);
         }
         let mut seen = self.of.wire.seen();
-        seen.owed.entry((Arc::clone(&self.of.to), self.n)).or_default().silenced = true;
+        let owed = seen.owed.entry((Arc::clone(&self.of.to), self.n)).or_default();
+        owed.unsure_from.get_or_insert(self.began);
         Attempt::Cut(Sent::Maybe)
     }
 
@@ -226,7 +233,8 @@ impl UnderWay<'_> {
             }
             Fate::NotConnected => {}
             Fate::Broken(taken) | Fate::Silence(taken) => {
-                (owed.unsure, owed.silenced) = (true, true);
+                owed.unsure = true;
+                owed.unsure_from.get_or_insert(self.began);
                 if taken {
                     owed.take(now);
                 }
@@ -284,6 +292,17 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// For how long what may have arrived may be sent again; nothing is for ever (the vendor's windows,
+/// `docs/DELIVERY.md`).
+fn again_for(kind: EventKind) -> Option<Duration> {
+    match kind {
+        EventKind::Conversion | EventKind::Notification => None,
+        EventKind::Impression => Some(Duration::from_secs(60)),
+        EventKind::Click => Some(Duration::from_secs(3600)),
+        EventKind::View => Some(Duration::ZERO),
+    }
+}
+
 impl Owed {
     fn take(&mut self, now: Duration) {
         if self.taken == 0 {
@@ -336,6 +355,21 @@ impl Seen {
         if now > from + PROBE_WITHIN + Duration::from_secs(1) {
             self.fail(format!("no probe of {origin} since {from:?}"));
         }
+    }
+
+    /// How long those waited for their second attempt whose first was answered "not now".
+    pub(crate) fn first_waits(&self) -> Vec<Duration> {
+        let mut steps = BTreeMap::<u64, Vec<&Step>>::new();
+        for step in self.trace.iter().filter(|step| step.what != "posted") {
+            steps.entry(step.n).or_default().push(step);
+        }
+        let waits = steps.values().filter_map(|steps| match steps[..] {
+            [_sent, answered, again, ..] if answered.what == "answered" => {
+                Some(Duration::from_millis(u64::try_from(again.at_ms - answered.at_ms).unwrap()))
+            }
+            _ => None,
+        });
+        waits.collect()
     }
 
     /// The end of the trace, for whoever reads a failure.
