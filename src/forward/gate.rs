@@ -14,11 +14,15 @@ use crate::spool::DeliveryId;
 
 /// Different deliveries that fail one after another before the breaker opens.
 const FAILURES_TO_OPEN: u32 = 5;
-/// The same while the origin took something so lately: where one in five fails, five fail in a row
-/// every few seconds of a drain. About as many are under way at once anyway.
-const FAILURES_TO_OPEN_LATELY: u32 = 30;
-/// How lately.
+/// While the origin took something so lately, they must be a share of all besides: where one in five
+/// fails, five fail in a row every few seconds of a drain.
 const LATELY: Duration = Duration::from_millis(500);
+/// That share. Of a third that fails it is never seen; nine of ten are as good as an outage, and to
+/// send all that waits again and again would be a storm.
+const SHARE_TO_OPEN: f64 = 0.7;
+/// What one attempt counts of the share: it is that of some sixteen attempts, and nineteen failures
+/// after nothing but successes.
+const SHARE_OF_ONE: f64 = 1.0 / 16.0;
 /// Refusals of the whole destination (401, 403, 404, 405) one after another before it counts as
 /// broken, and not the events.
 const REFUSALS_TO_CLOSE: u32 = 20;
@@ -53,6 +57,9 @@ struct State {
     broken: bool,
     /// When the origin took something last.
     took_at: Option<Instant>,
+    /// The share of attempts that fail, of late. Kept when the gate opens: one answer does not make
+    /// an origin well that fails nine of ten.
+    failing: f64,
     last_failed: Option<DeliveryId>,
     refusals: u32,
     /// The delivery that probes.
@@ -177,7 +184,8 @@ impl Gate {
         let mut state = self.state();
         let since = state.closed_since;
         let (asked_until, took_at) = (state.asked_until, Some(now));
-        *state = State { asked_until, took_at, ..State::default() };
+        let failing = state.failing * (1.0 - SHARE_OF_ONE);
+        *state = State { asked_until, took_at, failing, ..State::default() };
         since.map_or(Turn::None, |since| Turn::Opened(now.saturating_duration_since(since)))
     }
 
@@ -190,9 +198,10 @@ impl Gate {
         if state.last_failed.replace(delivery) != Some(delivery) {
             state.failures = state.failures.saturating_add(1);
         }
+        state.failing += (1.0 - state.failing) * SHARE_OF_ONE;
         let is_lately = state.took_at.is_some_and(|at| now.saturating_duration_since(at) < LATELY);
-        let enough = if is_lately { FAILURES_TO_OPEN_LATELY } else { FAILURES_TO_OPEN };
-        state.broken |= state.failures >= enough;
+        let is_most = !is_lately || state.failing >= SHARE_TO_OPEN;
+        state.broken |= state.failures >= FAILURES_TO_OPEN && is_most;
         let turn = state.shut(was_shut, delivery, now);
         let asked = hint.and_then(|hint| now.checked_add(hint));
         state.asked_until = state.asked_until.max(asked);
@@ -268,12 +277,29 @@ mod tests {
     fn five_in_a_row_among_many_that_are_taken_do_not_open_the_breaker() {
         let (gate, now) = gate();
         gate.succeeded(now);
-        assert_eq!(fail(&gate, 0..29, now), [Turn::None; 29]);
-        assert_eq!(fail(&gate, 29..30, now), [Turn::Shut]);
-        gate.succeeded(now);
+        assert_eq!(fail(&gate, 0..18, now), [Turn::None; 18]);
+        assert_eq!(fail(&gate, 18..19, now), [Turn::Shut]);
+        (0..100).for_each(|_| _ = gate.succeeded(now));
         assert_eq!(fail(&gate, 0..8, now), [Turn::None; 8]);
         // Nothing was taken for a while: those count that were before.
         assert_eq!(fail(&gate, 8..9, now + LATELY), [Turn::Shut]);
+    }
+
+    #[test]
+    fn an_origin_that_fails_a_third_is_sent_on_and_one_that_fails_most_is_probed() {
+        let mut random = fastrand::Rng::with_seed(5);
+        for (share, openings) in [(0.3, 0..=0), (0.9, 100..=2_000)] {
+            let (gate, now) = gate();
+            let mut shut = 0;
+            for id in 0..10_000 {
+                if random.f64() >= share {
+                    gate.succeeded(now);
+                } else if gate.failed(DeliveryId(id), None, now) == Turn::Shut {
+                    shut += 1;
+                }
+            }
+            assert!(openings.contains(&shut), "{share}: {shut}");
+        }
     }
 
     #[test]

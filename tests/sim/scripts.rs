@@ -162,6 +162,23 @@ fn what_waits_for_its_time_finds_out_that_the_origin_is_back() {
 }
 
 #[test]
+fn an_origin_that_fails_nine_of_ten_is_probed_and_not_stormed() {
+    const NORMAL: usize = 2;
+    const HOUR: u64 = 3600;
+    on_held_time(async {
+        let mut play = Play::new(&[(0, Mood::Says(500, 0.9, Hint::None)), (HOUR, Mood::Well)]);
+        play.until(HOUR, NORMAL).await;
+        let (requests, waiting) = (sent(&play.curve(0..HOUR)), play.relay.spooled().await);
+        let normal = u32::try_from(HOUR).unwrap() * u32::try_from(NORMAL).unwrap();
+        println!("{requests} requests where {normal} are normal, {waiting} wait");
+        assert!(requests < normal, "a storm: {requests} and not {normal}");
+        play.until(HOUR + 120, NORMAL).await;
+        assert!(play.slowest(HOUR) <= Duration::from_secs(5));
+        assert!(play.relay.spooled().await < 10, "its return ends that");
+    });
+}
+
+#[test]
 fn what_failed_together_does_not_come_together() {
     on_held_time(async {
         let mut play = Play::new(&[(0, Mood::Says(500, 0.3, Hint::None))]);

@@ -174,7 +174,8 @@ pub(crate) struct Shut {
 
 /// Different deliveries that fail in a row before probes begin (`docs/DELIVERY.md`).
 const FAILURES_TO_SHUT: u32 = 5;
-/// The same within half a second of something that was taken.
+/// As many as this do even within half a second of something that was taken, for by then they are
+/// far more than seven in ten.
 const FAILURES_TO_SHUT_LATELY: u32 = 30;
 const LATELY: Duration = Duration::from_millis(500);
 /// Refusals in a row before the destination counts as broken (`docs/DELIVERY.md`).
