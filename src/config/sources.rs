@@ -103,7 +103,7 @@ pub(super) fn read(
     if utc && kind.is_some_and(|kind| kind != EventKind::Conversion) {
         reader.fault("utc", "is about an order's time, and this source takes none", "");
     }
-    let dedupe = dedupe(reader);
+    let (tests, dedupe) = (tests(reader), dedupe(reader));
     let answer = answer(reader);
     let answer_within = reader.span("answer_within").unwrap_or(ANSWER_WITHIN);
     if answer_within.is_zero() {
@@ -135,7 +135,7 @@ pub(super) fn read(
         aliases,
         utc,
         pii,
-        tests: tests(reader),
+        tests,
         dedupe,
         answer,
         answer_within,

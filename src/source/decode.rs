@@ -104,6 +104,8 @@ pub(super) fn decode(
     let body = raw.body.slice_ref(json::without_boms(&raw.body));
     match (decode, raw.media) {
         (_, Media::Query) => from_pairs(&body, Place::Query).map(Decoded::whole),
+        // Templates of JSON are sent under whichever type the partner's system has for them.
+        (Decode::JsonOrForm, Media::Form) if is_like_json(&body) => Ok(Decoded::whole(body)),
         (Decode::JsonOrForm, Media::Form) => from_pairs(&body, Place::Form).map(Decoded::whole),
         (Decode::Json | Decode::JsonOrForm, _) => Ok(Decoded::whole(body)),
         (Decode::Beacon, _) if body.is_empty() => {
@@ -125,6 +127,11 @@ fn from_form(form: &[u8]) -> Result<Bytes, PairsFault> {
         object.push(key, &value).map_err(|Repeated| PairsFault::RepeatedKey(Place::Form))?;
     }
     Ok(object.close())
+}
+
+/// Whether a body that is said to be a form begins as no form does, and JSON does.
+fn is_like_json(body: &[u8]) -> bool {
+    matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// The JSON object of pairs that a partner's template was filled into.

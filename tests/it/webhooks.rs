@@ -5,4 +5,5 @@ mod faults;
 mod impact;
 mod odd;
 mod olx;
+mod pages;
 mod third;

@@ -1,4 +1,4 @@
-//! A store that has failed: every call ends with its fault.
+//! Stores that do not store: one has failed, one does not answer.
 
 use std::time::Duration;
 
@@ -10,8 +10,11 @@ use beacon_relay::spool::{
 };
 use bytes::Bytes;
 
-/// A store that has failed.
+/// A store that has failed: every call ends with its fault.
 pub(crate) struct BrokenSpool;
+
+/// A store that never answers what it is to store; the rest of it has failed.
+pub(crate) struct SilentSpool;
 
 fn fault() -> StoreFault {
     StoreFault { doing: "syncing".to_owned(), cause: "input/output error".to_owned() }
@@ -20,6 +23,77 @@ fn fault() -> StoreFault {
 impl Spool for BrokenSpool {
     fn append(&self, _: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
         Box::pin(async { Err(fault().into()) })
+    }
+
+    fn lease<'a>(
+        &'a self,
+        _: &'a DestinationName,
+        _: Want,
+        _: Duration,
+    ) -> SpoolFuture<'a, Vec<Lease>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn aging<'a>(
+        &'a self,
+        _: &'a DestinationName,
+        _: [Timestamp; EventKind::ALL.len()],
+    ) -> SpoolFuture<'a, u64> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn hasten<'a>(&'a self, _: &'a DestinationName) -> SpoolFuture<'a, ()> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn settle(&self, _: Lease, _: Settlement) -> SpoolFuture<'_, (), SettleError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn dead(&self, _: DeadQuery) -> SpoolFuture<'_, DeadPage> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn dead_letter(&self, _: DeliveryId) -> SpoolFuture<'_, Option<DeadLetter>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn replay<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn foresee<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, Replayed, AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn drop_dead<'a>(&'a self, _: &'a [DeliveryId]) -> SpoolFuture<'a, usize> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn find(&self, _: DedupeKey) -> SpoolFuture<'_, Option<Found>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn note(&self, _: Shelf, _: Bytes, _: Option<Bytes>) -> SpoolFuture<'_, (), AppendError> {
+        Box::pin(async { Err(fault().into()) })
+    }
+
+    fn notes(&self, _: Shelf, _: Option<Bytes>, _: usize) -> SpoolFuture<'_, Vec<(Bytes, Bytes)>> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn stats(&self) -> SpoolFuture<'_, SpoolStats> {
+        Box::pin(async { Err(fault()) })
+    }
+
+    fn close(&self) -> SpoolFuture<'_, ()> {
+        Box::pin(async { Err(fault()) })
+    }
+}
+
+impl Spool for SilentSpool {
+    fn append(&self, _: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
+        Box::pin(std::future::pending())
     }
 
     fn lease<'a>(

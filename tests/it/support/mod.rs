@@ -10,7 +10,7 @@ mod rogue_upstream;
 mod test_relay;
 mod tunnel_proxy;
 
-pub(crate) use self::broken_spool::BrokenSpool;
+pub(crate) use self::broken_spool::{BrokenSpool, SilentSpool};
 pub(crate) use self::counted_upstream::{CountedUpstream, Farewell, Seen};
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};

@@ -116,8 +116,10 @@ fn a_source_is_off_while_it_names_no_destination_and_then_needs_its_secret() {
     let off = plan(&format!("to = []\n{auth}")).unwrap();
     assert_eq!(off.sources.len(), 4);
     assert!(off.off.iter().any(|name| name.as_str() == "hook"));
-    let on = plan(&format!("{ON}\n{auth}")).unwrap_err();
+    let on = plan(&format!("{ON}\n{auth}\ntest_values = [{{ at = \"/a\", is = [\"b\"] }}]"))
+        .unwrap_err();
     assert!(on.contains("the variable NONE, which is not set"), "{on}");
+    assert!(on.contains("the configuration has 1 fault"), "{on}");
     let wrong = plan(&format!("to = []\n{}", auth.replace("\"t\"", "1"))).unwrap_err();
     assert!(wrong.contains("auth.query is a number, not a text"), "{wrong}");
     let missing = plan(auth).unwrap_err();

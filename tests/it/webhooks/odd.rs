@@ -41,12 +41,13 @@ async fn a_get_is_an_item_and_goes_out_as_an_object_of_texts() {
         assert_eq!(event.body, body);
         assert_eq!(event.headers["content-type"], "application/json");
     }
-    // The same again, in whichever of the three ways, is one notification.
+    // The same again, in whichever way, is one notification.
     is_empty(&asks(&relay, "GET", &format!("/hook?{query}")).await, 200);
     is_empty(&relay.post("/hook?t=hush", body).await, 200);
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
     let pairs = query.replace("t=hush&", "");
     is_empty(&relay.post_with("/hook?t=hush", form, pairs).await, 200);
+    is_empty(&relay.post_with("/hook?t=hush", form, body).await, 200);
     relay.settled().await;
     assert_eq!(backoffice.seen().len(), 2);
     for target in ["/hook?payout=5.00&user_id=u", "/hook?t=wrong"] {

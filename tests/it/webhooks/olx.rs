@@ -3,10 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use beacon_relay::caller::Limiter;
+use beacon_relay::clock::Clock;
 use beacon_relay::config::Layers;
+use beacon_relay::http::auth::Guard;
+use beacon_relay::http::receive::Door;
+use beacon_relay::http::served::{Served, Serving};
+use beacon_relay::http::{self, listener};
+use beacon_relay::intake::Intake;
+use beacon_relay::ledger::Ledger;
+use beacon_relay::metrics::Metrics;
+use beacon_relay::source::Source;
+use beacon_relay::source::keep::Keep;
+use beacon_relay::spool::Spool;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::support::{CountedUpstream, FakeUpstream, ORDER, RawClient, TestRelay, post};
+use crate::support::{
+    BrokenSpool, CountedUpstream, FakeUpstream, ORDER, RawAnswer, RawClient, SilentSpool,
+    TestRelay, post,
+};
 
 /// The vendor gives a notification up that is not answered in this time.
 const VENDOR_WAITS: Duration = Duration::from_secs(2);
@@ -100,18 +118,48 @@ async fn every_flow_arrives_once_at_each_of_two_back_offices() {
     relay.finish().await;
 }
 
-#[test]
-fn a_notification_waits_for_the_store_a_second_at_most() {
-    let config = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+/// Answers one notification in front of a store that does not store.
+async fn in_front_of(spool: Arc<dyn Spool>) -> (RawAnswer, Duration) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("relay.toml");
-    std::fs::write(&file, config).unwrap();
-    let environment = vec![("OLX_SECRET".to_owned(), "s".to_owned())];
-    let layers = Layers { file: Some(file), environment, ..Layers::default() };
-    let plan = layers.plan().unwrap();
-    let source = plan.sources.last().unwrap();
-    assert_eq!(source.name.as_str(), "olx-adverts");
-    assert_eq!(source.answer_within, Duration::from_secs(1));
+    std::fs::write(&file, "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n").unwrap();
+    let environment = vec![("OLX_SECRET".to_owned(), "test-secret".to_owned())];
+    let plan = Layers { file: Some(file), environment, ..Layers::default() }.plan().unwrap();
+    let sources = plan.sources.into_iter();
+    let sources: Vec<_> = sources.map(|one| Arc::new(Source::new(one, 64))).collect();
+    let names = || sources.iter().map(|source| source.settings().name.clone());
+    let metrics = Arc::new(Metrics::new(http::ROUTES, names(), []));
+    let intake = Intake::new(spool, Arc::new(Ledger::new(names(), [])), Arc::clone(&metrics));
+    let guard = Arc::new(Guard::new(plan.access, Arc::new(Limiter::new(1))));
+    let limits = plan.server.requests;
+    let door = Door::new(intake, guard, Arc::clone(&metrics), Clock::system(), limits);
+    let door = door.keeping(Keep::default().and(sources.iter().flat_map(|one| one.reads())));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listen = listener.local_addr().unwrap();
+    let router = http::public(&sources, door, metrics);
+    let serving = Serving::new(Served { router, limits: plan.server.connections, tls: None });
+    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+    tasks.spawn(listener::serve(listener, serving, stop.clone(), stop.clone()));
+    let (_, head, body) = flows().swap_remove(0);
+    let since = Instant::now();
+    let answer = RawClient::connect(listen).await.exchange(&post(PATH, &head, body)).await;
+    let took = since.elapsed();
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+    (answer, took)
+}
+
+#[tokio::test]
+async fn a_store_that_fails_or_does_not_answer_is_told_in_the_vendors_time() {
+    let stores: [(Arc<dyn Spool>, Duration); 2] =
+        [(Arc::new(BrokenSpool), Duration::ZERO), (Arc::new(SilentSpool), Duration::from_secs(1))];
+    for (spool, least) in stores {
+        let (answer, took) = in_front_of(spool).await;
+        assert_eq!((answer.status, &answer.json()["code"]), (503, &"store_unavailable".into()));
+        assert!(answer.header("retry-after").is_some());
+        assert!((least..VENDOR_WAITS).contains(&took), "answered after {took:?}");
+    }
 }
 
 #[tokio::test]
