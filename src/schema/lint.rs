@@ -9,6 +9,7 @@ mod identity;
 mod moment;
 mod notification;
 mod order;
+mod plain;
 mod price;
 
 use std::borrow::Cow;
@@ -60,6 +61,8 @@ pub enum Lint {
     UserIdMissing,
     /// A customer's id is a number, as a tax id or a phone is.
     UserIdBareDigits,
+    /// A person is named where nobody hashes them.
+    PlainIdentity,
     /// An order leaves out what the vendor recommends.
     RecommendedMissing,
     /// A partner's template was sent without a value for one of its macros.
@@ -70,7 +73,7 @@ pub enum Lint {
 
 impl Lint {
     /// Every lint, in the order of the answers' header.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::PromotionalAboveList,
         Self::PriceLooksLikeLineTotal,
         Self::SkuRepeated,
@@ -90,6 +93,7 @@ impl Lint {
         Self::SessionIdMissing,
         Self::UserIdMissing,
         Self::UserIdBareDigits,
+        Self::PlainIdentity,
         Self::RecommendedMissing,
         Self::UnresolvedMacro,
         Self::TestValue,
@@ -118,6 +122,7 @@ impl Lint {
             Self::SessionIdMissing => "session_id_missing",
             Self::UserIdMissing => "user_id_missing",
             Self::UserIdBareDigits => "user_id_bare_digits",
+            Self::PlainIdentity => "plain_identity",
             Self::RecommendedMissing => "recommended_missing",
             Self::UnresolvedMacro => "unresolved_macro",
             Self::TestValue => "test_value",
@@ -156,6 +161,9 @@ impl Lint {
             Self::SessionIdMissing => "session_id is neither in the body nor in the URL",
             Self::UserIdMissing => "user_id is neither in the body nor in the URL",
             Self::UserIdBareDigits => "a bare number may be a tax id or a phone: never send those",
+            Self::PlainIdentity => {
+                "an e-mail, tax id or phone stands where nothing is hashed, and was kept and sent on"
+            }
             Self::RecommendedMissing => "recommended members are missing",
             Self::UnresolvedMacro => "a macro of the partner's template was sent as it is written",
             Self::TestValue => "a value that only the partner's tests have",
@@ -292,9 +300,13 @@ impl Warnings {
 pub fn lint(kind: EventKind, document: &Node<'_>, target: &str, now: Timestamp) -> Warnings {
     let mut warnings = Warnings::default();
     match kind {
-        EventKind::Conversion => order::lint(document, now, &mut warnings),
+        EventKind::Conversion => {
+            order::lint(document, now, &mut warnings);
+            plain::lint(document, &mut warnings);
+        }
         EventKind::Impression | EventKind::View | EventKind::Click => {
             ad_event::lint(document, target, &mut warnings);
+            plain::lint(document, &mut warnings);
         }
         EventKind::Notification => notification::lint(document, &mut warnings),
     }

@@ -69,6 +69,12 @@ const WANTED: u32 = {
     bits
 };
 
+/// Where a top-level member stands; of a name that is not ours, the body. Ad events have no others.
+pub(super) fn place(name: &str) -> Place {
+    let known = MEMBERS.iter().find(|member| member.name == name);
+    known.map_or(Place::Root, |member| Place::Member(member.name))
+}
+
 /// The names of members by their bits.
 pub(super) fn names(bits: u32) -> impl Iterator<Item = &'static str> {
     let members = MEMBERS.iter().enumerate();

@@ -307,3 +307,36 @@ fn names_and_sentences_are_words_that_json_and_headers_take() {
         assert!(!message.contains(['"', '\\', '.']) && message.is_ascii(), "{message}");
     }
 }
+
+#[test]
+fn a_person_under_a_name_of_the_senders_own_is_told_without_the_name() {
+    let name = "plain_identity";
+    let with = |member: &str| changed("\"uf\":", &format!("{member},\"uf\":"));
+    for member in [
+        r#""Email":"Maria@Example.com""#,
+        r#""e-mail":" maria+x@mail.example.com.br ""#,
+        r#""cpf":"529.982.247-25""#,
+        r#""cnpj":"12.ABC.345/01DE-35""#,
+        r#""telefone":"+55 (11) 98765-4321""#,
+        r#""customer":{"contact":[null,{"mail":"m@x.io"}]}"#,
+    ] {
+        assert_eq!(with(member), one(name, ""), "{member}");
+    }
+    assert_eq!(changed("\"s-1\"", "\"m@x.io\""), one(name, "/session_id"));
+    assert_eq!(changed("\"sku\":\"2\"", "\"sku\":\"m@x.io\""), one(name, "/items"));
+    for member in [
+        r#""note":"ask maria@example.com""#,
+        r#""package":"left-pad@1.3.0""#,
+        r#""handle":"@maria.silva""#,
+        r#""image":"https://u@cdn.example.com/x""#,
+        r#""offset":"+03:00""#,
+        r#""document":"52998224725""#,
+        r#""discount":"+10.00""#,
+        r#""version":"529.982.247-2""#,
+        r#""at":"2026-11-21T11:59:00Z""#,
+    ] {
+        assert_eq!(with(member), [], "{member}");
+    }
+    let event = r#"{"user_id":"u","session_id":"s","mail":"m@x.io"}"#;
+    assert_eq!(found(EventKind::View, event, "/v1/beacon/view/1"), one(name, ""));
+}
