@@ -6,4 +6,5 @@ mod impact;
 mod odd;
 mod olx;
 mod pages;
+mod properties;
 mod third;
