@@ -244,7 +244,7 @@ impl Forwarder {
         );
     }
 
-    async fn settle(&self, lease: Lease, held: Held, settlement: Settlement) {
+    pub(super) async fn settle(&self, lease: Lease, held: Held, settlement: Settlement) {
         let (end, outcome) = match &settlement {
             Settlement::Delivered => (LeaseEnd::Delivered, Some("delivered")),
             Settlement::RetryAt(_) | Settlement::Later(_) | Settlement::PutBack => {

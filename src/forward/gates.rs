@@ -30,11 +30,23 @@ impl Gates {
     /// The gate in front of a request's origin.
     #[must_use]
     pub fn of(&self, uri: &Uri) -> Arc<Gate> {
-        let authority = uri.authority().map_or("", http::uri::Authority::as_str);
-        let origin = format!("{}://{authority}", uri.scheme_str().unwrap_or(""));
+        let origin = origin(uri);
         let mut gates = self.by_origin.lock().unwrap_or_else(PoisonError::into_inner);
         let gate = || Arc::new(Gate::new(Arc::clone(&self.changed), self.probe_within));
         Arc::clone(gates.entry(origin).or_insert_with(gate))
+    }
+
+    /// Whether a request's origin has a gate, that is, an event went there since the start.
+    #[must_use]
+    pub fn know(&self, uri: &Uri) -> bool {
+        let gates = self.by_origin.lock().unwrap_or_else(PoisonError::into_inner);
+        gates.contains_key(&origin(uri))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.by_origin.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// What may be leased at `now`: as through the gate that is open farthest, since which origin
@@ -57,7 +69,7 @@ impl Gates {
     /// is probed.
     #[must_use]
     pub fn are_several(&self) -> bool {
-        self.by_origin.lock().unwrap_or_else(PoisonError::into_inner).len() > 1
+        self.count() > 1
     }
 
     /// How they stand together: the worst of each.
@@ -87,6 +99,11 @@ impl Gates {
         let gates = self.by_origin.lock().unwrap_or_else(PoisonError::into_inner);
         gates.values().map(|gate| of(gate)).collect()
     }
+}
+
+fn origin(uri: &Uri) -> String {
+    let authority = uri.authority().map_or("", http::uri::Authority::as_str);
+    format!("{}://{authority}", uri.scheme_str().unwrap_or(""))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod gates;
 pub mod pace;
 pub mod pause;
 pub mod request;
+mod scout;
 pub mod standing;
 pub mod transport;
 pub mod verdict;
@@ -112,6 +113,7 @@ pub struct Forwarder {
     put_aside: AtomicU32,
     /// and when that was.
     hastened_at: Mutex<Option<Instant>>,
+    scouted_at: Mutex<Option<Instant>>,
     clock: Clock,
 }
 
@@ -169,6 +171,7 @@ impl Forwarder {
             redirected_at: Mutex::default(),
             put_aside: AtomicU32::new(0),
             hastened_at: Mutex::default(),
+            scouted_at: Mutex::default(),
             clock,
             settings,
         })
@@ -270,7 +273,10 @@ impl Forwarder {
         let probing = match self.gates.passage(now) {
             Passage::Open => false,
             Passage::Probe => true,
-            Passage::Closed(until) => return wait_for(changed, until).await,
+            Passage::Closed(until) => match self.scouts_at(now) {
+                Some(at) if at <= now => return self.scout(now, stop, attempts).await,
+                next => return wait_for(changed, next.map_or(until, |at| at.min(until))).await,
+            },
         };
         let mut want =
             if probing { self.concurrency.want_probe() } else { self.concurrency.want() };

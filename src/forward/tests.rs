@@ -245,6 +245,32 @@ async fn an_origin_that_says_nothing_is_probed_alone_beside_others_that_work() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_origin_that_is_seen_first_while_the_known_ones_are_closed_is_sent_to_at_once() {
+    const HOUR: u64 = 3600;
+    let stage = Stage::new(&[("one.example", Way::Asks(HOUR))]);
+    stage.store(EventKind::Conversion, "one.example", 1).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for _ in 0..5 {
+        stage.store(EventKind::Conversion, "one.example", 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let before = stage.leased();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(stage.leased() - before <= 20, "what is fresh is looked at a few times");
+    assert_eq!(stage.sent("one.example").len(), 1, "and is put back");
+    stage.store(EventKind::Conversion, "one.example", 3).await;
+    stage.store(EventKind::Conversion, "two.example", 1).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!((stage.sent("two.example").len(), stage.sent("one.example").len()), (1, 1));
+    let asked = stage.sent("one.example")[0];
+    lock(&stage.script.ways).clear();
+    tokio::time::sleep(Duration::from_secs(HOUR)).await;
+    let sent = stage.sent("one.example");
+    assert!(sent.len() == 10 && sent[1] >= asked.after(Duration::from_secs(HOUR)), "{sent:?}");
+    assert_eq!(stage.spool.stats().await.unwrap().spooled(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_origin_that_leads_to_a_private_address_shuts_its_own_gate_alone() {
     let stage = Stage::new(&[("one.example", Way::Private)]);
     stage.store(EventKind::Conversion, "one.example", 20).await;

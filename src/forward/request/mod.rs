@@ -84,6 +84,18 @@ impl Shape {
         &self.base
     }
 
+    /// How many origins its requests may go to.
+    #[must_use]
+    pub fn origins_max(&self) -> usize {
+        match &self.target {
+            Target::Verbatim(by_url) if by_url.route == Route::Own => {
+                let others = by_url.origins.iter().filter(|origin| **origin != self.base);
+                1 + others.count()
+            }
+            Target::Verbatim(_) | Target::Fixed(_) => 1,
+        }
+    }
+
     /// What becomes of events that name their URL; nothing where all go to one path.
     #[must_use]
     pub const fn by_url(&self) -> Option<&ByUrl> {
@@ -194,6 +206,13 @@ mod tests {
         let origins = ["https://events.example.net:8443", "https://old.example.net"];
         let origins = origins.map(|text| Origin::parse(text).unwrap());
         Target::Verbatim(ByUrl { origins: Origins::new(origins.into()), route })
+    }
+
+    #[test]
+    fn origins_are_counted_that_requests_may_go_to() {
+        assert_eq!(shape(verbatim()).origins_max(), 2);
+        assert_eq!(shape(by_url(Route::Base)).origins_max(), 1);
+        assert_eq!(shape(Target::Fixed(PathAndQuery::from_static("/x"))).origins_max(), 1);
     }
 
     #[test]
