@@ -58,8 +58,8 @@ impl Pool {
     pub(super) fn new(disk: Disk, segment_bytes: u64, max_bytes: u64) -> Self {
         Self {
             manifest: Manifest::new(disk.clone()),
-            // Two small segments, the second for acknowledgements and keys.
-            reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes)),
+            // One small segment for retries, and one for dead letters.
+            reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes) + BESIDE),
             disk,
             segment_bytes,
             max_bytes,
@@ -270,6 +270,10 @@ fn spare_name(number: u64) -> String {
 pub(super) fn small(segment_bytes: u64) -> u64 {
     (segment_bytes / 8).max(64 << 10).min(segment_bytes)
 }
+
+/// Room in the reserve for what is written beside the two segments of retries and dead letters, and
+/// may come first: their acknowledgements, notes, what is in hand.
+const BESIDE: u64 = 256 << 10;
 
 /// A sixteenth, from 16 to 256 MiB; of a small store a quarter, which two segments fill.
 fn reserve_of(max_bytes: u64) -> u64 {
