@@ -108,11 +108,11 @@ impl Run<'_> {
             let Some(last) = batch.last() else { break };
             let line = last.last_line;
             let done = ledger.sums.orders();
-            let results = {
+            let (sent_at, results) = {
                 let asked = ask(&mut way, done, &batch, &show);
                 let paced = async {
                     tokio::time::sleep_until(due).await;
-                    asked.await
+                    (Instant::now(), asked.await)
                 };
                 // Dropped, a batch may have arrived; it is sent again as it was.
                 tokio::select! {
@@ -126,7 +126,8 @@ impl Run<'_> {
             let results = results.inspect_err(|_| show.finish())?;
             if let Some(rate) = bounds.rate {
                 let sent = u32::try_from(batch.len()).unwrap_or(u32::MAX);
-                due = due.max(Instant::now()) + rate.item_time() * sent;
+                // From when it was sent: a slow answer is part of the wait, not on top of it.
+                due = sent_at + rate.item_time() * sent;
             }
             ledger.take(
                 &batch,
