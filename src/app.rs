@@ -157,6 +157,9 @@ impl Relay {
             limits: plan.server.connections,
             tls: plan.server.tls.as_ref().map(|opened| opened.tls.clone()),
         });
+        if let Some(opened) = &plan.server.tls {
+            certificates::show(&doors.metrics, Some(&opened.tls));
+        }
         let running = Running { sources, written: plan.written, tls: plan.server.tls.clone() };
         let relay = Self {
             listen,

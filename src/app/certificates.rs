@@ -7,10 +7,18 @@ use super::Relay;
 use super::reload::Running;
 use crate::clock::Clock;
 use crate::http::served::Serving;
-use crate::http::tls::{Contents, Files, Opened, TlsFault};
+use crate::http::tls::{Contents, Files, Opened, Tls, TlsFault};
+use crate::metrics::Metrics;
 
 /// How often it is looked whether there are files by now, while there are none.
 const WITHOUT_FILES: Duration = Duration::from_secs(10);
+
+/// Shows until when the certificates in use hold. What is no number fires no alert.
+pub(super) fn show(metrics: &Metrics, tls: Option<&Tls>) {
+    let until = tls.and_then(Tls::validity).map(|validity| validity.until.as_millis());
+    let seconds = until.map_or(f64::NAN, |until| Duration::from_millis(until).as_secs_f64());
+    metrics.set("certificate_expires_timestamp_seconds", &[], seconds);
+}
 
 impl Relay {
     pub(super) fn watch_certificates(&self) {
@@ -18,6 +26,7 @@ impl Relay {
             running: Arc::clone(&self.running),
             serving: self.serving.clone(),
             clock: self.public.clock.clone(),
+            metrics: Arc::clone(&self.public.metrics),
             refused: None,
         };
         let last = self.shutdown.last.clone();
@@ -31,6 +40,7 @@ struct Watch {
     running: Arc<std::sync::Mutex<Running>>,
     serving: Serving,
     clock: Clock,
+    metrics: Arc<Metrics>,
     /// What was told of files that could not be used, so that it is told once.
     refused: Option<String>,
 }
@@ -71,6 +81,7 @@ impl Watch {
         match files.tls(&contents) {
             Ok(tls) => {
                 let warning = tls.warning(self.clock.now());
+                show(&self.metrics, Some(&tls));
                 running.tls = Some(Opened { files, contents, tls: tls.clone() });
                 self.serving.replace_tls(tls);
                 drop(running);

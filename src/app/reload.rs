@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
-use super::Relay;
+use super::{Relay, certificates};
 use crate::config::{Plan, Written};
 use crate::http::served::Served;
 use crate::source::{self, Source};
@@ -88,7 +88,12 @@ impl Relay {
         if old.names("source") == new.names("source") {
             running.sources = sources(&running.sources, plan.sources, plan.server.depth_max);
         }
+        let had_tls = running.tls.is_some();
         running.tls = plan.server.tls;
+        let tls = running.tls.as_ref().map(|opened| &opened.tls);
+        if had_tls || tls.is_some() {
+            certificates::show(&self.public.metrics, tls);
+        }
         self.serving.replace(Served {
             router: self.public.public(&running.sources, plan.access, plan.server.requests),
             limits: plan.server.connections,

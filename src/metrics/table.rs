@@ -185,6 +185,12 @@ pub const ALL: &[Described] = &[
         "Dedupe keys forgotten before their windows were over.",
     ),
     metric("damaged_records_total", Form::Counter, &[], "Records found damaged and set aside."),
+    metric(
+        "certificate_expires_timestamp_seconds",
+        Form::Gauge,
+        &[],
+        "Unix time at which the certificate of the public listener ends.",
+    ),
     metric("build_info", Form::Gauge, &["version"], "1, with the version that runs."),
 ];
 

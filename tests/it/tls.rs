@@ -88,6 +88,9 @@ async fn events_come_in_by_tls_and_both_protocols_are_offered() {
     assert_eq!(answer.status(), 202);
     drop(sender);
     serving.abort();
+    // 4096-01-01, as the certificates of these tests have it.
+    let until = "beacon_relay_certificate_expires_timestamp_seconds 67090118400\n";
+    assert!(relay.metrics().await.contains(until));
     relay.settled().await;
     relay.finish().await;
 }
