@@ -45,6 +45,12 @@ impl Caller {
         Self { client: None, publishers: Scope::Any, raw_identity: false, address, toll: None }
     }
 
+    /// Whether it is a web page, known by an origin that any program can claim.
+    #[must_use]
+    pub const fn is_page(&self) -> bool {
+        self.client.is_some() && !self.raw_identity
+    }
+
     /// Whoever sits at the terminal, and asks for all publishers: no request came, so there is no
     /// address. `raw_identity` says whether they ask as a client with a key would.
     #[must_use]
@@ -192,11 +198,12 @@ mod tests {
             (&limited, page(), Some("9/s"), false, toll("9/s", visitor())),
         ] {
             let caller = access.client(&client(credential, rate), address);
+            assert_eq!(caller.is_page(), !raw_identity);
             assert_eq!((caller.raw_identity, caller.toll), (raw_identity, expected));
         }
         let stranger = limited.stranger(address);
         assert_eq!(stranger.toll, toll("1/s", Payer::Address(None, address.into())));
-        assert!(!stranger.raw_identity);
+        assert!(!stranger.raw_identity && !stranger.is_page());
     }
 
     #[test]

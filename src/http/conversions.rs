@@ -26,7 +26,17 @@ pub(super) async fn find(door: &Door, source: &Arc<Source>, request: Request<Bod
 }
 
 async fn found(door: &Door, source: &Arc<Source>, parts: &Parts) -> Result<Found, Problem> {
-    let caller = door.guard.admit(source.settings(), parts, door.clock.now())?;
+    let now = door.clock.now();
+    let caller = door.guard.admit(source.settings(), parts, now)?;
+    // Order numbers can be counted through: whoever has no key must not learn of a shop's sales by
+    // claiming its page's origin, and a stranger, where there are any, pays for each question.
+    if caller.is_page() {
+        let detail = "a web page may not ask about orders: anyone can claim its origin";
+        return Err(Problem::new(Code::SourceNotAllowed, detail));
+    }
+    if caller.client.is_none() {
+        door.guard.count(&caller, 1, now)?;
+    }
     let unknown = || Problem::new(Code::NotFound, "no such order was accepted, or too long ago");
     let mut steps = parts.uri.path().split('/').skip(3).map(segment);
     // An id that is not UTF-8 cannot have been in any body.

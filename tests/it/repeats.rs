@@ -144,3 +144,23 @@ async fn only_who_may_post_an_order_may_ask_about_it() {
     relay.settled().await;
     relay.finish().await;
 }
+
+/// Order numbers can be counted through, and an origin claimed.
+#[tokio::test]
+async fn a_shops_sales_are_not_counted_by_asking() {
+    let upstream = FakeUpstream::start().await;
+    let config = "[server]\nauth = \"open\"\nrate_per_address = \"3/h\"\n\
+                  [[client]]\nname = \"page\"\norigins = [\"https://shop.example\"]\n";
+    let relay = TestRelay::start_with(config, &upstream).await;
+    let page = "Origin: https://shop.example\r\n";
+    id(&relay.post_with(ORDERS, page, ORDER).await);
+    problem(&get(&relay, "/v1/conversions/xxx/123", page).await, 403, "source_not_allowed");
+    assert_eq!(get(&relay, "/v1/conversions/xxx/123", "").await.status, 200);
+    for unknown in 0..2 {
+        let answer = get(&relay, &format!("/v1/conversions/xxx/{unknown}"), "").await;
+        problem(&answer, 404, "not_found");
+    }
+    problem(&get(&relay, "/v1/conversions/xxx/123", "").await, 429, "rate_limited");
+    relay.settled().await;
+    relay.finish().await;
+}
