@@ -25,7 +25,11 @@ pub(super) fn read(
             Some(value) => Some(value.into_bytes()),
             None => {
                 let what = format!("names the variable {name}, which is not set");
-                reader.fault(env_key, what, format!("export {name}, or remove {env_key}"));
+                reader.fault(
+                    env_key,
+                    what,
+                    format!("export {name}, name a {file_key}, or remove {env_key}"),
+                );
                 None
             }
         },

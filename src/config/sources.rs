@@ -91,6 +91,11 @@ pub(super) fn read(
     let names = reader.choice("names", &names).unwrap_or_default();
     let on_invalid = on_invalid(reader, kind);
     let takes = takes(reader, decode);
+    let signs = auth.as_ref().is_some_and(|auth| auth.headers().next().is_some());
+    if signs && takes == Takes::Many {
+        let remedy = r#"write many = false, or auth = { type = "clients" }"#;
+        reader.fault("many", "is no way to send what is signed as one", remedy);
+    }
     let schema = required(reader, "schema", schema(reader, schemas));
     let multi_site = multi_site::read(reader, kind, schema.as_ref());
     let pii = profiles::of_source(reader, profiles, schema.as_ref().map(|one| &*one.schema));

@@ -1,5 +1,7 @@
 //! Whoever does not show what a source asks for is turned away, and no secret is kept.
 
+use beacon_relay::caller::KeyDigest;
+
 use crate::support::{CountedUpstream, FakeUpstream, RawAnswer, TestRelay};
 
 /// A source of a partner's that goes to a back office as it came in. Its secret is `hush`.
@@ -127,6 +129,23 @@ async fn a_partner_may_be_known_by_its_address_alone_or_beside() {
     );
     relay.settled().await;
     assert_eq!(backoffice.seen().len(), 2);
+    relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_partner_that_can_be_given_a_key_is_a_client() {
+    let backoffice = FakeUpstream::start().await;
+    let client = format!(
+        "[[client]]\nname = \"partner\"\nkey_sha256 = \"{:x}\"\nsources = [\"hook\"]\n",
+        KeyDigest::of(b"a-key")
+    );
+    let config = hook(&backoffice, "/hook", "{ type = \"clients\" }") + &client;
+    let relay = TestRelay::start_with(&config, &backoffice).await;
+    is_unauthorized(&relay.post("/hook", BODY).await);
+    is_unauthorized(&relay.post_with("/hook", "X-Api-Key: other\r\n", BODY).await);
+    let answer = relay.post_with("/hook", "Authorization: Bearer a-key\r\n", BODY).await;
+    assert_eq!(answer.status, 202);
+    relay.settled().await;
     relay.finish().await;
 }
 

@@ -66,6 +66,14 @@ fn a_type_asks_for_its_settings_and_takes_no_others() {
 }
 
 #[test]
+fn what_is_signed_is_one_item() {
+    let auth = r#"auth = { type = "hmac", digest = "sha1", header = "x-s", over = ["payload"], secret_env = "SECRET" }"#;
+    let faults = plan(&format!("{ON}\n{auth}\nmany = true")).unwrap_err();
+    assert!(faults.contains("many is no way to send what is signed as one"), "{faults}");
+    assert!(plan(&format!("{ON}\n{}\nmany = true", r#"auth = { type = "none" }"#)).is_ok());
+}
+
+#[test]
 fn what_is_written_is_what_is_asked_for() {
     for (auth, told) in [
         (
