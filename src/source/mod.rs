@@ -15,8 +15,10 @@ mod judge;
 pub mod keep;
 pub mod media;
 pub mod names;
+mod reject;
 pub mod selector;
 pub mod sent_at;
+mod test_value;
 mod utc;
 
 use std::borrow::Cow;
@@ -32,7 +34,7 @@ use crate::event::{
     ClientHeaders, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint, Scrubbed,
     SourceName,
 };
-use crate::json::{self, JsonFault, Node};
+use crate::json::{self, Node};
 use crate::origin::Origins;
 use crate::pii;
 use crate::schema::lint::{self, Lint, Warnings};
@@ -41,7 +43,6 @@ use crate::spool::{Lane, NewEvent};
 
 use aliases::Aliases;
 use auth::Auth;
-use by_url::EventUrlFault;
 use decode::Decoded;
 use judge::Purpose;
 use keep::Keep;
@@ -52,7 +53,9 @@ use sent_at::SentAt;
 
 pub use decode::{Decode, Get, PairsFault, segment};
 pub use dedupe::{DedupeRule, Way};
+pub use reject::Reject;
 pub use selector::Selector;
+pub use test_value::TestValue;
 
 /// What a source's table says, checked.
 #[derive(Debug)]
@@ -129,26 +132,6 @@ pub struct MultiSite {
     pub schema: Arc<Schema>,
 }
 
-/// A value that a partner's test notifications have.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TestValue {
-    /// A JSON pointer to the text.
-    pub at: Box<str>,
-    /// Texts that it is.
-    pub is: Vec<Box<str>>,
-    /// Texts that it holds.
-    pub holds: Vec<Box<str>>,
-}
-
-impl TestValue {
-    fn is_in(&self, document: &Node<'_>) -> bool {
-        document.at(&self.at).and_then(Node::as_str).is_some_and(|text| {
-            self.is.iter().any(|one| **one == *text)
-                || self.holds.iter().any(|part| text.contains(&**part))
-        })
-    }
-}
-
 /// A fixed answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
@@ -220,59 +203,6 @@ impl Subject {
             }
             EventKind::Notification => false,
         }
-    }
-}
-
-/// Why an item was refused; sending it again changes nothing.
-#[derive(Debug)]
-pub enum Reject {
-    /// It is not signed as its source's items must be.
-    Unauthorized,
-    /// It is not one JSON document.
-    Syntax(JsonFault),
-    /// It is a form, or spoken for by a query, that cannot become a document.
-    Pairs(PairsFault),
-    /// It is one of many, and larger than one may be.
-    TooLarge {
-        /// Bytes that one may have.
-        most: usize,
-    },
-    /// It breaks the schema.
-    Invalid(Violations),
-    /// It is of a publisher that its caller may not speak for.
-    Publisher,
-    /// It names a URL to which nothing is sent.
-    EventUrl(EventUrlFault),
-    /// Its caller may not post to the source that its URL leads to.
-    SourceNotAllowed,
-}
-
-/// Errors that are kept of an item that is.
-const FAULTS_KEPT: usize = 16;
-
-impl Reject {
-    /// What is wrong, without any value: errors as JSON, the first of many, or a sentence.
-    fn in_words(&mut self) -> Bytes {
-        let words = match self {
-            Self::Syntax(fault) => fault.to_string().into(),
-            Self::Pairs(fault) => fault.to_string().into(),
-            Self::Invalid(violations) => {
-                violations.keep(FAULTS_KEPT, Event::FAULT_BYTES_MAX / 4);
-                violations.to_json()
-            }
-            Self::Unauthorized | Self::TooLarge { .. } | Self::Publisher => Bytes::new(),
-            Self::EventUrl(_) | Self::SourceNotAllowed => Bytes::new(),
-        };
-        if words.len() > Event::FAULT_BYTES_MAX {
-            return Bytes::from_static(b"its errors are too long to be kept");
-        }
-        words
-    }
-}
-
-impl From<EventUrlFault> for Reject {
-    fn from(fault: EventUrlFault) -> Self {
-        Self::EventUrl(fault)
     }
 }
 
