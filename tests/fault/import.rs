@@ -363,12 +363,16 @@ async fn a_file_or_a_call_that_is_wrong_is_refused_with_its_place_and_sends_noth
         (&["fine.ndjson", "--map", "none.toml"], "cannot read none.toml"),
         (&["fine.ndjson", "--rate", "fast"], "is no rate"),
         (&["fine.ndjson", "--outcomes", "."], "the outcomes . cannot be written"),
+        (&["fine.ndjson", "--outcomes", "fine.ndjson"], "holds something else than outcomes"),
+        (&["fine.ndjson", "--outcomes", "long.csv"], "holds something else than outcomes"),
     ] {
         let run = ran(import(dir.path(), args)).await;
         assert_eq!(run.code, Some(2), "{run:?}");
         assert!(run.stderr.contains(told), "{run:?}");
     }
     assert!(!dir.path().join("fine.ndjson.import-state").exists());
+    let kept = fs::read_to_string(dir.path().join("fine.ndjson")).unwrap();
+    assert_eq!(kept, lines(0..1), "the input is no file of outcomes");
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -156,6 +156,9 @@ pub(super) fn printable(text: &str) -> String {
     text.chars().map(show).collect()
 }
 
+/// What every file of outcomes begins with. Another one is not overwritten: it may be the input.
+const BEGINNING: &[u8] = b"{\"line\":";
+
 /// How long another process may hold the file: the lock of a killed one is let go of only when the
 /// kernel has cleared it away, after a sync that it may be in.
 const LOCKED_MAX: Duration = Duration::from_secs(3);
@@ -192,6 +195,12 @@ impl Outcomes {
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
+        }
+        let mut head = [0; BEGINNING.len()];
+        let read = file.read_at(&mut head, 0)?;
+        if head[..read] != BEGINNING[..read] {
+            let what = "it holds something else than outcomes: name another file";
+            return Err(io::Error::new(io::ErrorKind::InvalidData, what));
         }
         Ok(Self { file: BufWriter::new(file), bytes: 0 })
     }
