@@ -179,6 +179,24 @@ fn an_origin_that_fails_nine_of_ten_is_probed_and_not_stormed() {
 }
 
 #[test]
+fn the_end_of_a_storm_that_took_the_rate_down_is_noticed_soon() {
+    const BACK: u64 = 600;
+    for share in [0.5, 0.6, 0.7, 1.0] {
+        on_held_time(async {
+            let mut play =
+                Play::new(&[(0, Mood::Says(503, share, Hint::None)), (BACK, Mood::Well)]);
+            play.until(BACK + 70, 30).await;
+            let back = play.curve(BACK..BACK + 35);
+            let taken: Vec<u32> = back.iter().map(|(taken, _)| *taken).collect();
+            println!("{share} of 503, then none, taken in each second: {taken:?}");
+            // At one a second it takes a while to see that nothing is refused any more.
+            let slowest = play.slowest(BACK + 35);
+            assert!(slowest <= Duration::from_secs(5), "{share}: {slowest:?}");
+        });
+    }
+}
+
+#[test]
 fn what_failed_together_does_not_come_together() {
     on_held_time(async {
         let mut play = Play::new(&[(0, Mood::Says(500, 0.3, Hint::None))]);

@@ -16,6 +16,9 @@ const SHARE_MAX: f64 = 0.45;
 const ANSWERS: std::ops::RangeInclusive<f64> = 30.0..=300.0;
 /// Refusals that a trial should meet if the share stays, so that none of them tells something.
 const REFUSALS: f64 = 3.0;
+/// Refusals that so many answers without one should have met if the share stays: that they met none
+/// is chance once in 150 times.
+const CLEAN: f64 = 5.0;
 /// Answers from before a trial that are looked at; older ones count half.
 const LOOK_BACK: f64 = 128.0;
 /// How long it is believed that the rate is not to blame; then it is tried anew.
@@ -49,6 +52,8 @@ pub(super) struct Trial {
     running: bool,
     before: Tally,
     after: Tally,
+    /// Answers since the last refusal, of those after.
+    clean: f64,
     /// This share is refused at any rate, it is believed until then.
     believed: Option<(f64, Instant)>,
 }
@@ -69,12 +74,15 @@ impl Trial {
     pub(super) fn weigh(&mut self, refused: bool, started: Instant, now: Instant) -> Finding {
         let is_before = self.lowered_at.is_some_and(|at| started <= at);
         let tally = if is_before { &mut self.before } else { &mut self.after };
+        if !is_before {
+            self.clean = if refused { 0.0 } else { self.clean + 1.0 };
+        }
         // A trial needs every answer that came since it began.
         tally.count(refused, if self.running { f64::INFINITY } else { LOOK_BACK });
         if self.running && self.before.share() > SHARE_MAX {
             self.running = false;
         }
-        if self.running && self.after.answers >= self.needed() {
+        if self.running && (self.after.answers >= self.needed() || self.is_over()) {
             self.running = false;
             if self.is_not_the_rate() {
                 let share = (1.5 * self.before.share() + 0.05).min(SHARE_MAX);
@@ -103,7 +111,7 @@ impl Trial {
 
     /// The rate is lowered now, to see what comes of it.
     pub(super) fn begin(&mut self, now: Instant) {
-        (self.before, self.after) = (self.after, Tally::default());
+        (self.before, self.after, self.clean) = (self.after, Tally::default(), 0.0);
         (self.lowered_at, self.running) = (Some(now), true);
     }
 
@@ -121,6 +129,12 @@ impl Trial {
         let apart = 87.0 * share / (1.0 - share).max(0.1);
         let met = REFUSALS / share.max(0.001);
         apart.max(met).clamp(*ANSWERS.start(), *ANSWERS.end())
+    }
+
+    /// Whether nothing is refused any more, which fewer answers tell: at a low rate an origin that
+    /// is well again would be kept waiting for the rest of them.
+    fn is_over(&self) -> bool {
+        self.clean >= CLEAN / self.before.share().max(0.001)
     }
 
     /// Of a throttling origin the share that is left is what is still beyond what it takes.
