@@ -33,7 +33,7 @@ use self::source::{Format, Orders};
 use self::state::{StateFile, Task, beside};
 use self::survey::survey;
 use self::table::TableFault;
-use self::upload::{Relay, bearer, orders_at};
+use self::upload::{Relay, bearer, is_in_clear, orders_at};
 use super::remote::reachable;
 use super::{ConfigFile, Refused, web};
 use crate::caller::Rate;
@@ -169,6 +169,9 @@ impl Import {
             }
         };
         let uri = orders_at(&base)?;
+        if self.key_env.is_some() && is_in_clear(&uri) {
+            eprintln!("the key and the orders cross a network without TLS, where they can be read");
+        }
         let trust = web::trust(self.ca.as_deref())?;
         let to = uri.to_string();
         let relay = Relay::new(uri, self.key()?, &trust, self.patience);

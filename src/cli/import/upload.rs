@@ -91,6 +91,14 @@ pub(super) fn orders_at(base: &str) -> Result<Uri, Refused> {
         .map_err(|_| refused("is no URL: give the relay's base URL"))
 }
 
+/// Whether what is sent there crosses a network without TLS.
+pub(super) fn is_in_clear(uri: &Uri) -> bool {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost"
+        || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+    uri.scheme_str() == Some("http") && !is_here
+}
+
 /// The header that carries a client's key.
 pub(super) fn bearer(key: &str) -> Result<HeaderValue, Refused> {
     let value = HeaderValue::try_from(format!("Bearer {}", key.trim()));
@@ -233,6 +241,17 @@ mod tests {
         assert_eq!(orders("https://relay.example/shop/"), below("https://relay.example/shop"));
         for base in ["relay.example", "ftp://relay.example", "http://u:p@h", "http://h?x=1", ""] {
             assert_eq!(orders(base), None, "{base}");
+        }
+    }
+
+    #[test]
+    fn what_leaves_this_machine_without_tls_is_in_clear() {
+        let of = |base: &str| is_in_clear(&orders_at(base).unwrap());
+        assert!(of("http://relay.example") && of("http://10.0.0.1:8080") && of("http://[fd00::1]"));
+        for base in
+            ["http://127.0.0.1:8080", "http://[::1]", "http://localhost", "https://r.example"]
+        {
+            assert!(!of(base), "{base}");
         }
     }
 }
