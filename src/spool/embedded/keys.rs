@@ -71,7 +71,7 @@ impl Default for Limits {
         Self {
             delta_max: 28_672,
             answers_bytes_max: 4 << 20,
-            unsynced_max: 2,
+            unsynced_max: 1,
             sync_every: Duration::from_secs(1),
             keys_max: 32 << 20,
             stall_max: Duration::from_secs(60),

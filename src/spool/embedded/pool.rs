@@ -59,7 +59,7 @@ impl Pool {
         Self {
             manifest: Manifest::new(disk.clone()),
             // One small segment for retries, and one for dead letters.
-            reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes) + BESIDE),
+            reserve: Reserve::new(disk.clone(), 2 * small(segment_bytes) + beside(segment_bytes)),
             disk,
             segment_bytes,
             max_bytes,
@@ -272,8 +272,11 @@ pub(super) fn small(segment_bytes: u64) -> u64 {
 }
 
 /// Room in the reserve for what is written beside the two segments of retries and dead letters, and
-/// may come first: their acknowledgements, notes, what is in hand.
-const BESIDE: u64 = 256 << 10;
+/// may come first: their acknowledgements, notes, what is in hand, and dedupe keys, of which a store
+/// of large segments has more.
+fn beside(segment_bytes: u64) -> u64 {
+    small(segment_bytes).max(256 << 10)
+}
 
 /// A sixteenth, from 16 to 256 MiB; of a small store a quarter, which two segments fill.
 fn reserve_of(max_bytes: u64) -> u64 {

@@ -55,7 +55,7 @@ pub(super) const fn end_of(window_ms: u64, epoch: u64) -> Timestamp {
 #[derive(Clone)]
 pub(super) struct Table {
     pub(super) rows: Keyspace,
-    /// Only the last is filled further; a second one is begun when it is full.
+    /// Only the last is filled further; another is begun when it is full.
     filters: Vec<Arc<Filter>>,
     /// Whether the filters have every key of the table.
     ready: Arc<AtomicBool>,
@@ -114,9 +114,9 @@ impl Tables {
             // What has no such name is one of the two below, or a later program's.
             let Some((window_ms, epoch)) = parse(&name) else { continue };
             let rows = db.keyspace(&name, options)?;
-            let capacity = rows.approximate_len() / 4 * 5;
+            let filter = Filter::new(rows.approximate_len().max(FILTER_KEYS_MIN));
             let table = Table {
-                filters: vec![Arc::new(Filter::new(capacity.max(FILTER_KEYS_MIN)))],
+                filters: vec![Arc::new(filter)],
                 ready: Arc::new(AtomicBool::new(false)),
                 rows,
             };
@@ -185,9 +185,9 @@ impl Tables {
             filters: Vec::new(),
             ready: Arc::new(AtomicBool::new(true)),
         });
-        // An epoch is about as busy as the one before; where it is busier, it doubles.
-        let capacity =
-            if table.filters.is_empty() { before.unwrap_or(0) / 4 * 5 } else { table.len() };
+        // An epoch is about as busy as the one before; where it is busier, it grows by quarters:
+        // a lookup asks each filter, and what is not filled yet is memory all the same.
+        let capacity = if table.filters.is_empty() { before.unwrap_or(0) } else { table.len() / 4 };
         table.filters.push(Arc::new(Filter::new(capacity.max(FILTER_KEYS_MIN))));
         Ok(table.clone())
     }

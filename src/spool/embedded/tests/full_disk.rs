@@ -69,9 +69,13 @@ impl Drop for Mount {
 }
 
 fn stage_on(mount: &Mount, max_bytes: u64) -> Stage {
-    let settings =
-        Settings { max_bytes, segment_bytes: 2 << 20, ..Settings::at(mount.path().join("spool")) };
-    Stage::on(settings)
+    Stage::on(Settings {
+        max_bytes,
+        segment_bytes: 2 << 20,
+        // Hundreds of syncs pass between a lease and its settlement, on whatever machine.
+        lease_for: Duration::from_secs(600),
+        ..Settings::at(mount.path().join("spool"))
+    })
 }
 
 /// Stores until that is refused; answers what was stored.
