@@ -22,7 +22,8 @@ pub(crate) async fn a_dead_letter_keeps_body_refusal_and_attempts<S: Store>() {
             let refusal = Refusal {
                 cause,
                 status: (number > 0).then_some(400 + u16::from(number)),
-                answer: Bytes::from(vec![number; usize::from(number) * 682]),
+                // The last of them is nearly as long as an answer may be.
+                answer: Bytes::from(vec![number; usize::from(number) * 450]),
             };
             (2, refusal.clone(), Settlement::DeadLetter(refusal))
         } else {
@@ -47,7 +48,7 @@ pub(crate) async fn a_dead_letter_keeps_body_refusal_and_attempts<S: Store>() {
             _ => stage.close_and_reopen().await,
         }
         let stats = stage.stats().await;
-        assert_eq!((stats.flow.recovered, stats.destinations[0].dead), (0, 8));
+        assert_eq!((stats.flow.recovered, stats.destinations[0].dead), (0, expected.len() as u64));
     }
     stage.finish().await;
 }
