@@ -24,8 +24,9 @@ use crate::http::receive::Door;
 use crate::http::served::{Served, Serving};
 use crate::http::status::Status;
 use crate::http::{self, admin, listener};
-use crate::intake::Intake;
+use crate::intake::{Arrivals, Intake};
 use crate::ledger::Ledger;
+use crate::lookup::Lookups;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 use crate::source::Source;
@@ -48,6 +49,7 @@ pub struct Relay {
     spool: Arc<Embedded>,
     status: Arc<Status>,
     jobs: Arc<Jobs>,
+    lookups: Arc<Lookups>,
     shutdown: Shutdown,
     doors: TaskTracker,
     forwarders: TaskTracker,
@@ -149,7 +151,10 @@ impl Relay {
             shutdown.leasing.clone(),
         );
         jobs.resume().await?;
+        let lookups = Lookups::new(plan.lookups, &spool, &sources, &metrics, &clock);
         let intake = Intake::new(spool, ledger, Arc::clone(&metrics));
+        let intake = intake.telling(Arc::clone(&lookups) as Arc<dyn Arrivals>);
+        lookups.start(&intake, &shutdown.leasing).await?;
         let limiter = Arc::new(Limiter::new(plan.server.addresses_max));
         let doors = Doors { intake, limiter, metrics: Arc::clone(&metrics), clock };
         let serving = Serving::new(Served {
@@ -167,6 +172,7 @@ impl Relay {
             spool: embedded,
             status,
             jobs,
+            lookups,
             shutdown,
             doors: TaskTracker::new(),
             forwarders: TaskTracker::new(),
@@ -201,6 +207,7 @@ impl Relay {
         let admin = admin::Admin {
             status: Arc::clone(&self.status),
             jobs: Arc::clone(&self.jobs),
+            lookups: Arc::clone(&self.lookups),
             access: admin::Access {
                 token: settings.token.clone(),
                 reveal: settings.reveal.clone(),
@@ -267,6 +274,7 @@ impl Relay {
             end(&self.doors, deadline, &shutdown.door_cut),
             end(&self.forwarders, deadline, &shutdown.attempts),
             self.jobs.ended(),
+            self.lookups.ended(),
         );
         let closed = self.spool.close().await;
         shutdown.last.cancel();

@@ -71,12 +71,19 @@ pub enum Taken {
     Nothing(Vec<(usize, Reject)>),
 }
 
+/// Whoever waits for events that may never come.
+pub trait Arrivals: Send + Sync {
+    /// An event came that its source knows by `id`, or came again. Must not wait.
+    fn arrived(&self, source: &SourceName, id: &str);
+}
+
 /// The way in behind every door.
 #[derive(Clone)]
 pub struct Intake {
     spool: Arc<dyn Spool>,
     ledger: Arc<Ledger>,
     metrics: Arc<Metrics>,
+    arrivals: Option<Arc<dyn Arrivals>>,
 }
 
 /// Bytes that are judged in one go: more holds up other connections of the thread. A debug build
@@ -89,13 +96,21 @@ struct Pending {
     warnings: Warnings,
     /// What it looks like, when it has a key.
     fingerprint: Option<Fingerprint>,
+    /// What it may be awaited by.
+    awaited: Option<String>,
 }
 
 impl Intake {
     /// An intake that stores in `spool`.
     #[must_use]
     pub const fn new(spool: Arc<dyn Spool>, ledger: Arc<Ledger>, metrics: Arc<Metrics>) -> Self {
-        Self { spool, ledger, metrics }
+        Self { spool, ledger, metrics, arrivals: None }
+    }
+
+    /// Tells `arrivals` of every event that is durable.
+    #[must_use]
+    pub fn telling(self, arrivals: Arc<dyn Arrivals>) -> Self {
+        Self { arrivals: Some(arrivals), ..self }
     }
 
     /// What became of the event that took `key`; nothing when none did, or too long ago.
@@ -176,13 +191,13 @@ impl Intake {
     ) -> Result<Pending, (Option<Arc<Source>>, Reject)> {
         let Item { source, received, raw } = item.map_err(|reject| (None, reject))?;
         match source.admit(&received, &raw) {
-            Ok(Admitted { event, warnings, unusable }) => {
+            Ok(Admitted { event, warnings, unusable, awaited }) => {
                 if let Some(Reject::Invalid(violations)) = &unusable {
                     self.count_violations(&source.settings().name, violations);
                 }
                 let fingerprint = event.dedupe.map(|dedupe| dedupe.fingerprint);
                 events.push(NewEvent { lane, ..event });
-                Ok(Pending { source, warnings, fingerprint })
+                Ok(Pending { source, warnings, fingerprint, awaited })
             }
             Err(reject) => {
                 if let Reject::Invalid(violations) = &reject {
@@ -232,8 +247,11 @@ impl Intake {
         repeated: bool,
         tallies: &mut Tallies,
     ) -> Accepted {
-        let Pending { source, warnings, fingerprint } = pending;
+        let Pending { source, warnings, fingerprint, awaited } = pending;
         let name = &source.settings().name;
+        if let (Some(arrivals), Some(id)) = (&self.arrivals, awaited) {
+            arrivals.arrived(name, &id);
+        }
         let mut conflict = Vec::new();
         if let (Appended::Duplicate { fingerprint: first, .. }, Some(own)) =
             (&appended, fingerprint)

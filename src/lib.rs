@@ -54,6 +54,8 @@ pub mod source;
 pub mod forward;
 pub mod intake;
 
+pub mod lookup;
+
 pub mod http;
 
 pub mod sandbox;

@@ -43,8 +43,11 @@ fn is_met(setting: &str, old: &Written, new: &Written) -> bool {
         return false;
     }
     // Sums and metrics are laid out at the start for the sources there are, and so is what each
-    // destination leases.
-    table != "source" || (old.names("source") == new.names("source") && !setting.ends_with("\".to"))
+    // destination leases, and who looks up what.
+    table != "source"
+        || (old.names("source") == new.names("source")
+            && !setting.ends_with("\".to")
+            && !setting.contains("\".lookup."))
 }
 
 /// `client "till"` of `client "till".rate`; all of what is in no named table.
@@ -88,6 +91,7 @@ impl Relay {
         if old.names("source") == new.names("source") {
             running.sources = sources(&running.sources, plan.sources, plan.server.depth_max);
         }
+        self.lookups.renew(&running.sources);
         let had_tls = running.tls.is_some();
         running.tls = plan.server.tls;
         let tls = running.tls.as_ref().map(|opened| &opened.tls);
@@ -117,11 +121,12 @@ fn sources(
         match found.and_then(Option::take) {
             Some(settings) => {
                 // What the destinations that run ask for.
-                let source::Settings { to, event_origins, keep, .. } = old.settings();
+                let source::Settings { to, event_origins, keep, awaited, .. } = old.settings();
                 let settings = source::Settings {
                     to: to.clone(),
                     event_origins: event_origins.clone(),
                     keep: keep.clone(),
+                    awaited: awaited.clone(),
                     ..settings
                 };
                 Arc::new(Source::new(settings, depth_max))

@@ -5,6 +5,7 @@ mod dead;
 mod health;
 mod import;
 mod key;
+mod lookup;
 mod pause;
 mod remote;
 mod sandbox;
@@ -60,6 +61,8 @@ enum Command {
     Resume(pause::Resume),
     /// Looks into a data directory that no process holds, and mends it.
     Spool(spool::Spool),
+    /// Asks a partner what a notification that never came would have said.
+    Lookup(lookup::Lookup),
     /// Asks a running relay whether it is ready; for a container's health check.
     Health(health::Health),
 }
@@ -107,6 +110,7 @@ pub fn run() -> ExitCode {
         Command::Pause(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Resume(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Spool(command) => command.run(),
+        Command::Lookup(command) => command.run().map(|()| ExitCode::SUCCESS),
         Command::Health(command) => command.run().map(|()| ExitCode::SUCCESS),
     };
     match done {

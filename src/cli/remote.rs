@@ -24,7 +24,7 @@ pub(super) struct Remote {
     url: Option<String>,
     /// Configuration file, laid over the compiled-in defaults
     #[arg(long, value_name = "FILE", env = "BEACON_RELAY_CONFIG", global = true)]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Certificate authorities of an https URL, PEM [default: those that browsers trust]
     #[arg(long, value_name = "FILE", global = true)]
     ca: Option<PathBuf>,

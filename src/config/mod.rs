@@ -9,6 +9,7 @@ mod clients;
 mod destinations;
 pub mod fault;
 mod layers;
+mod lookups;
 mod multi_site;
 mod plain;
 pub mod plan;

@@ -13,7 +13,7 @@ use super::reader::{Found, Reader};
 use super::secret::{self, Outside};
 use super::sources::{self, Schemas, Standing};
 use super::written::Written;
-use super::{Admin, access, admin, clients, destinations, tls};
+use super::{Admin, access, admin, clients, destinations, lookups, tls};
 use crate::caller::Access;
 use crate::clock::Timestamp;
 use crate::event::{DestinationName, SourceName};
@@ -21,7 +21,7 @@ use crate::forward::verdict::WhenUnsure;
 use crate::origin::Origins;
 use crate::source::keep::Keep;
 use crate::spool::embedded::Keyring;
-use crate::{forward, http, log, source};
+use crate::{forward, http, log, lookup, source};
 
 /// What will run.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Plan {
     pub access: Access,
     /// The ways in.
     pub sources: Vec<source::Settings>,
+    /// What of theirs can be looked up.
+    pub lookups: Vec<lookup::Settings>,
     /// Those that take nothing until they name a destination.
     pub off: Vec<SourceName>,
     /// The ways out.
@@ -123,7 +125,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
     let profiles = profiles::read_all(&reader);
     let mut written = Written::of(root);
-    let SourceList { list: mut sources, off, unsure } =
+    let SourceList { list: mut sources, lookups, off, unsure } =
         source_list(&reader, outside, &names, &profiles, &mut written);
     for source in &mut sources {
         source.event_origins = event_origins(&source.to, &destinations);
@@ -137,7 +139,18 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
     match (server, admin, spool, log) {
         (Some((server, access)), Some(admin), Some(spool), Some(log)) if faults.is_empty() => {
             let access = Access { clients, ..access };
-            Ok(Plan { server, admin, spool, log, access, sources, off, destinations, written })
+            Ok(Plan {
+                server,
+                admin,
+                spool,
+                log,
+                access,
+                sources,
+                lookups,
+                off,
+                destinations,
+                written,
+            })
         }
         _ => Err(Faults(faults)),
     }
@@ -298,6 +311,7 @@ type Unsure = BTreeMap<SourceName, WhenUnsure>;
 /// What the tables of sources come to.
 struct SourceList {
     list: Vec<source::Settings>,
+    lookups: Vec<lookup::Settings>,
     off: Vec<SourceName>,
     /// What those want done with what may have arrived that say so themselves.
     unsure: Unsure,
@@ -311,12 +325,14 @@ fn source_list(
     written: &mut Written,
 ) -> SourceList {
     let (mut list, mut schemas) = (Vec::<source::Settings>::new(), Schemas::new());
-    let mut off = Vec::new();
+    let (mut lookups, mut off) = (Vec::new(), Vec::new());
     let mut unsure = Unsure::new();
     for reader in reader.tables("source") {
         let when_unsure = destinations::when_unsure(&reader);
         let read = sources::read(&reader, outside, destinations, &mut schemas, profiles);
-        if let Some((settings, standing)) = read {
+        // It is asked for in any case, so that it is no unknown setting.
+        let lookup = lookups::read(&reader, outside, read.as_ref());
+        if let Some((mut settings, standing)) = read {
             if list.iter().map(|one| &one.name).chain(&off).any(|name| *name == settings.name) {
                 reader.fault("name", "is taken by another source", "");
             }
@@ -335,7 +351,13 @@ fn source_list(
             }
             unsure.extend(when_unsure.map(|when| (settings.name.clone(), when)));
             match standing {
-                Standing::On => list.push(settings),
+                Standing::On => {
+                    if let Some((lookup, awaited)) = lookup {
+                        settings.awaited = Some(awaited);
+                        lookups.push(lookup);
+                    }
+                    list.push(settings);
+                }
                 Standing::Off => off.push(settings.name),
             }
         }
@@ -346,7 +368,7 @@ fn source_list(
             written.file(&format!("schema {file}"), loaded.text.as_bytes());
         }
     }
-    SourceList { list, off, unsure }
+    SourceList { list, lookups, off, unsure }
 }
 
 /// The origins to which all of `to` send events that name their URL. A destination with a path of

@@ -148,6 +148,8 @@ pub(super) fn read(
         // Known when all destinations are.
         event_origins: Origins::default(),
         keep: Keep::default(),
+        // Known when its lookup is.
+        awaited: None,
     };
     Some((settings, standing))
 }

@@ -38,6 +38,7 @@ struct SourceMetrics {
     route: Arc<Route>,
     accept_seconds: Histogram,
     warnings: Words,
+    lookups: Words,
     conflicts: Counter,
 }
 
@@ -110,8 +111,10 @@ impl Metrics {
             let seconds = made.histogram("accept_seconds", &[name.as_str()]);
             let route = route(name.as_str());
             let warnings = Words::new("warnings_total", name.as_str());
+            let lookups = Words::new("lookups_total", name.as_str());
             let conflicts = made.counter("conflicts_total", &[name.as_str()]);
-            (name, SourceMetrics { route, accept_seconds: seconds, warnings, conflicts })
+            let accept_seconds = seconds;
+            (name, SourceMetrics { route, accept_seconds, warnings, lookups, conflicts })
         });
         let sources = sources.collect();
         let destinations = destinations.into_iter().map(|name| {
@@ -188,6 +191,13 @@ impl Metrics {
     pub fn warning(&self, source: &SourceName, rule: &'static str) {
         if let Some(known) = self.sources.get(source) {
             known.warnings.increment(rule, self.registry());
+        }
+    }
+
+    /// Counts one lookup of a notification by what came of it, a word of an enum.
+    pub fn lookup(&self, source: &SourceName, outcome: &'static str) {
+        if let Some(known) = self.sources.get(source) {
+            known.lookups.increment(outcome, self.registry());
         }
     }
 

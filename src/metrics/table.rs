@@ -98,6 +98,13 @@ pub const ALL: &[Described] = &[
         &["source"],
         "Repeats that differ from the one accepted first, which stays.",
     ),
+    metric("awaited", Form::Gauge, &["source"], "Notifications that a partner owes."),
+    metric(
+        "lookups_total",
+        Form::Counter,
+        &["source", "outcome"],
+        "Lookups of notifications that did not come, by what came of each.",
+    ),
     metric(
         "accept_seconds",
         Form::Seconds,

@@ -58,7 +58,7 @@ pub use selector::Selector;
 pub use test_value::TestValue;
 
 /// What a source's table says, checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Its name.
     pub name: SourceName,
@@ -102,6 +102,8 @@ pub struct Settings {
     pub event_origins: Origins,
     /// What of a client's request its destinations want to know.
     pub keep: Keep,
+    /// What its events are awaited by, where they can be looked up.
+    pub awaited: Option<Selector>,
 }
 
 /// What becomes of items that cannot be used.
@@ -181,6 +183,8 @@ pub struct Admitted {
     pub warnings: Warnings,
     /// Why it is of no use, and was accepted all the same to be kept.
     pub unusable: Option<Reject>,
+    /// What it may be awaited by.
+    pub awaited: Option<String>,
 }
 
 /// What a caller who only asks has in hand; the first source of such a kind answers for it.
@@ -211,6 +215,15 @@ impl Source {
     #[must_use]
     pub const fn new(settings: Settings, depth_max: usize) -> Self {
         Self { settings, depth_max }
+    }
+
+    /// The same source for what the relay itself asked a partner for: nobody signs that, and what
+    /// cannot be used is no letter of anyone's.
+    #[must_use]
+    pub fn vouched(&self) -> Self {
+        let (auth, on_invalid) = (Auth::Own(Vec::new()), OnInvalid::Refuse);
+        let settings = Settings { auth, on_invalid, ..self.settings.clone() };
+        Self { settings, depth_max: self.depth_max }
     }
 
     /// What its table says.
@@ -274,8 +287,10 @@ impl Source {
             let parts = self.parts(received, raw, Some(document));
             let name = &self.settings.name;
             let dedupe = dedupe.and_then(|rule| rule.of(name, &parts, schema.members()));
+            let awaited = self.settings.awaited.as_ref().and_then(|one| one.text(&parts));
+            let awaited = awaited.and_then(|id| String::from_utf8(id.into_owned()).ok());
             let event = self.event(received, pii::passed(sent, document), None);
-            Admitted { event: NewEvent { dedupe, ..event }, warnings, unusable: None }
+            Admitted { event: NewEvent { dedupe, ..event }, warnings, unusable: None, awaited }
         })
     }
 
@@ -300,7 +315,8 @@ impl Source {
     fn unusable(&self, received: &Received, raw: &Raw, mut reject: Reject) -> Admitted {
         let fault = reject.in_words();
         let event = self.event(received, pii::unread(raw.body.clone()), Some(fault));
-        Admitted { event, warnings: Warnings::default(), unusable: Some(reject) }
+        let (warnings, unusable) = (Warnings::default(), Some(reject));
+        Admitted { event, warnings, unusable, awaited: None }
     }
 
     /// An event that is always new.

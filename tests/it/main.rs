@@ -15,6 +15,7 @@ mod edge_cases;
 mod egress;
 mod guides;
 mod identity;
+mod lookup;
 mod many;
 mod openapi;
 mod outage;

@@ -17,8 +17,10 @@ use beacon_relay::http::status::Status;
 use beacon_relay::http::{self, listener};
 use beacon_relay::intake::Intake;
 use beacon_relay::ledger::Ledger;
+use beacon_relay::lookup::Lookups;
 use beacon_relay::metrics::Metrics;
 use beacon_relay::source::Source;
+use beacon_relay::spool::Spool;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -134,6 +136,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     guarded(&mut seen, &document, &upstream).await;
     steered(&mut seen, &document, &upstream).await;
     partners(&mut seen, &document, &upstream).await;
+    awaiting(&mut seen, &document, &upstream).await;
     broken(&mut seen, &document).await;
     overloaded(&mut seen, &document).await;
     assert_eq!(seen, documented());
@@ -267,7 +270,7 @@ async fn partners(seen: &mut Answered, document: &Value, upstream: &FakeUpstream
 }
 
 /// Every path of the operators' API.
-const API: [(&str, &str, &str); 9] = [
+const API: [(&str, &str, &str); 12] = [
     ("/api/status", "get", "/api/status"),
     ("/api/dead", "get", "/api/dead"),
     ("/api/dead/{id}", "get", "/api/dead/1"),
@@ -277,7 +280,46 @@ const API: [(&str, &str, &str); 9] = [
     ("/api/destinations/{name}/resume", "post", "/api/destinations/events-api/resume"),
     ("/api/jobs/{id}", "delete", "/api/jobs/1"),
     ("/api/audit", "get", "/api/audit"),
+    (AWAITED, "get", AWAITED),
+    (AWAITED, "post", AWAITED),
+    (AWAITED, "delete", AWAITED),
 ];
+
+const AWAITED: &str = "/api/awaited";
+
+/// A source that can be looked up; nothing is, for nothing is late.
+const LOOKED_UP: &str = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n\
+    [source.lookup]\nurl = \"http://127.0.0.1:9/{id}\"\nawaited = \"body:/object_id\"\n\
+    rate = \"1/s\"\nawaited_max = 1\nmembers = [{ to = \"object_id\", value = \"{id}\" }]\n";
+
+/// What programs await, and operators forget.
+async fn awaiting(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
+    let relay = TestRelay::start_with(LOOKED_UP, upstream).await;
+    let entry = |source, id| format!(r#"{{"source":"{source}","id":"{id}","deadline":"1 h"}}"#);
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(70_000));
+    let a = entry("olx-adverts", "a");
+    for body in [&*a, &a, &entry("olx-adverts", "b"), &entry("other", "a"), "{}", "{", &long] {
+        note(seen, document, AWAITED, "post", &relay.steer("POST", AWAITED, "", body).await);
+    }
+    let post = format!("POST {AWAITED} HTTP/1.1\r\nHost: localhost\r\n");
+    for rest in [
+        "Content-Type: image/png\r\nContent-Length: 2\r\n\r\n{}",
+        "Content-Type: application/json\r\nContent-Length: 9\r\n\r\n",
+    ] {
+        let mut client = RawClient::connect(relay.admin_addr()).await;
+        let answer = client.exchange(format!("{post}{rest}").as_bytes()).await;
+        note(seen, document, AWAITED, "post", &answer);
+    }
+    for query in ["", "?source=other", "?source=olx-adverts"] {
+        let answer = relay.admin(&format!("{AWAITED}{query}"), "").await;
+        note(seen, document, AWAITED, "get", &answer);
+    }
+    for query in ["", "?source=olx-adverts&id=a", "?source=olx-adverts&id=a"] {
+        let answer = relay.steer("DELETE", &format!("{AWAITED}{query}"), "", "").await;
+        note(seen, document, AWAITED, "delete", &answer);
+    }
+    relay.finish().await;
+}
 
 const ALL: &str = r#"{"all":true}"#;
 
@@ -306,7 +348,8 @@ async fn steered(seen: &mut Answered, document: &Value, upstream: &FakeUpstream)
     ] {
         note(seen, document, path, "get", &relay.admin(target, "").await);
     }
-    let posts = API.into_iter().filter(|(_, method, _)| *method == "post");
+    let posts = API.into_iter();
+    let posts = posts.filter(|(path, method, _)| *method == "post" && *path != AWAITED);
     for (path, _, target) in posts.clone() {
         let long = format!("{{\"x\":\"{}\"}}", "x".repeat(70_000));
         for body in [r#"{"x":1}"#, "{", &long] {
@@ -367,7 +410,12 @@ async fn guarded(seen: &mut Answered, document: &Value, upstream: &FakeUpstream)
 
 /// A store that has failed.
 async fn broken(seen: &mut Answered, document: &Value) {
-    let plan = Layers::default().plan().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("relay.toml");
+    std::fs::write(&file, LOOKED_UP).unwrap();
+    let environment = vec![("OLX_SECRET".to_owned(), "s".to_owned())];
+    let layers = Layers { file: Some(file), environment, ..Layers::default() };
+    let plan = layers.plan().unwrap();
     let names = || plan.destinations.iter().map(|one| one.name.clone());
     let ledger = Arc::new(Ledger::new([], names()));
     let metrics = Arc::new(Metrics::new(&[], [], names()));
@@ -386,7 +434,11 @@ async fn broken(seen: &mut Answered, document: &Value) {
     );
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let listen = door.local_addr().unwrap();
+    let sources: Vec<_> =
+        plan.sources.into_iter().map(|one| Arc::new(Source::new(one, 64))).collect();
+    let spool = Arc::new(BrokenSpool) as Arc<dyn Spool>;
     let admin = Admin {
+        lookups: Lookups::new(plan.lookups, &spool, &sources, &metrics, &Clock::system()),
         status: Arc::new(status),
         jobs: Jobs::new(
             Arc::new(BrokenSpool),
@@ -404,12 +456,13 @@ async fn broken(seen: &mut Answered, document: &Value) {
     for (path, method, target) in API {
         let method = upper(method);
         let body = if target.ends_with("/replay") || target.ends_with("/drop") { ALL } else { "" };
-        // There is no job.
-        if path.contains("/jobs/") {
+        // There is no job, and what is awaited is in memory.
+        if path.contains("/jobs/") || (path == AWAITED && method != "DELETE") {
             continue;
         }
+        let query = if path == AWAITED { "?source=olx-adverts&id=a" } else { "" };
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+            "{method} {target}{query} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

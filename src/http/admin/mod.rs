@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod awaited;
 mod dead;
 mod input;
 mod jobs;
@@ -26,6 +27,7 @@ pub use self::access::{Access, Token};
 pub use self::jobs::Jobs;
 use super::problem::json_answer;
 use super::status::Status;
+use crate::lookup::Lookups;
 
 /// What the admin listener answers from.
 #[derive(Clone)]
@@ -34,6 +36,8 @@ pub struct Admin {
     pub status: Arc<Status>,
     /// What goes on in the background for operators.
     pub jobs: Arc<Jobs>,
+    /// What partners owe.
+    pub lookups: Arc<Lookups>,
     /// Who may use the API.
     pub access: Access,
     /// Cancelled when the relay begins to stop: readiness fails from then on.
@@ -51,6 +55,7 @@ pub fn router(admin: Admin) -> Router {
         .route("/api/jobs/{id}", delete(dead::stop_job))
         .route("/api/destinations/{name}/pause", post(pause::pause))
         .route("/api/destinations/{name}/resume", post(pause::resume))
+        .route("/api/awaited", get(awaited::list).post(awaited::register).delete(awaited::forget))
         .route("/api/audit", get(audit::list))
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::allow));
     let open = Router::new()
@@ -90,6 +95,7 @@ async fn status(State(admin): State<Admin>) -> Response {
     match admin.status.report().await {
         Ok(mut report) => {
             report["jobs"] = admin.jobs.report();
+            report["awaited"] = admin.lookups.report();
             json_answer(StatusCode::OK, report.to_string().into())
         }
         Err(problem) => problem.into_response(),

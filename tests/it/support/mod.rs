@@ -5,6 +5,7 @@
 mod broken_spool;
 mod counted_upstream;
 mod fake_upstream;
+mod fake_vendor;
 mod raw_client;
 mod rogue_upstream;
 mod test_relay;
@@ -13,6 +14,7 @@ mod tunnel_proxy;
 pub(crate) use self::broken_spool::{BrokenSpool, SilentSpool};
 pub(crate) use self::counted_upstream::{CountedUpstream, Farewell, Seen};
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
+pub(crate) use self::fake_vendor::FakeVendor;
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
 pub(crate) use self::rogue_upstream::{Rogue, RogueUpstream};
 pub(crate) use self::test_relay::{ORDER, TestRelay};

@@ -50,6 +50,9 @@ impl TestRelay {
                 ("ADMIN_TOKEN", "hush"),
                 ("OLX_SECRET", "test-secret"),
                 ("IMPACT_TOKEN", "impact-token"),
+                ("OLX_API_KEY", "api-key"),
+                ("OLX_CLIENT_ID", "client"),
+                ("OLX_CLIENT_SECRET", "hush"),
             ]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into(),
