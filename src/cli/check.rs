@@ -93,6 +93,10 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
             let (window, key) = (show_span(way.window), key.join(" "));
             lines.push(format!("  {:<18} once in {window} by {key}", ""));
         }
+        if let Some(lookup) = plan.lookups.iter().find(|one| one.source == source.name) {
+            let (rate, most) = (lookup.rate, lookup.attempts_max);
+            lines.push(format!("  {:<18} looked up when late: {rate}, {most} attempts", ""));
+        }
         if source.on_invalid == OnInvalid::DeadLetter {
             lines.push(format!("  {:<18} what cannot be used is kept as dead letters", ""));
         }

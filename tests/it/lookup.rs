@@ -201,9 +201,9 @@ async fn a_person_asks_by_hand() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("relay.toml");
     std::fs::write(&file, olx(&vendor, &backoffice, "")).unwrap();
-    let run = async |source: &str| {
+    let run = async |args: &[&str]| {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
-        command.args(["lookup", source, ID, "--json", "--config"]).arg(&file);
+        command.args(args).arg("--config").arg(&file);
         for (name, value) in [
             ("OLX_SECRET", "s"),
             ("OLX_API_KEY", "api-key"),
@@ -217,13 +217,25 @@ async fn a_person_asks_by_hand() {
         (output.status.code(), text(&output.stdout), text(&output.stderr))
     };
     vendor.answer(&[404], &[POSTED]);
-    let (code, told, fault) = run("olx-adverts").await;
+    let (code, told, fault) = run(&["lookup", "olx-adverts", ID, "--json"]).await;
     assert_eq!((code, &*told), (Some(1), ""));
     assert!(fault.contains("not_found") && !fault.contains("hush"), "{fault}");
-    let (code, told, fault) = run("olx-adverts").await;
+    let (code, told, fault) = run(&["lookup", "olx-adverts", ID, "--json"]).await;
     assert_eq!(code, Some(0), "{fault}");
     assert!(told.contains(ID) && told.contains("\"ttl\":1.50},\"looked_up\":true}"), "{told}");
-    assert_eq!(run("impact-events").await.0, Some(2));
+    assert_eq!(run(&["lookup", "impact-events", ID]).await.0, Some(2));
+    let (_, checked, _) = run(&["check"]).await;
+    assert!(checked.contains("looked up when late: 200/s, 20 attempts"), "{checked}");
+    // A running relay asks for it at once.
+    let upstream = FakeUpstream::start().await;
+    let relay = TestRelay::start_with(&olx(&vendor, &backoffice, ""), &upstream).await;
+    let url = format!("http://{}", relay.admin_addr());
+    let (code, _, fault) = run(&["lookup", "olx-adverts", ID, "--send", "--url", &url]).await;
+    assert_eq!(code, Some(0), "{fault}");
+    nothing_awaited(&relay).await;
+    relay.settled().await;
+    assert_eq!(backoffice.seen().len(), 1);
+    relay.finish().await;
 }
 
 #[test]
