@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::decode::Decoded;
 use super::names::Names;
-use super::{Raw, Received, Reject, Source, utc};
+use super::{Raw, Received, Reject, Selector, Source, utc};
 use crate::json::Node;
 use crate::schema::lint::Warnings;
 
@@ -30,11 +30,18 @@ impl Source {
         purpose: Purpose,
         then: impl FnOnce(Bytes, &Node<'_>, Warnings) -> T,
     ) -> Result<T, Reject> {
+        // Whoever has not signed is told nothing about the body, unless members of it are signed.
+        let is_of_document = self.settings.auth.selectors().any(Selector::is_of_document);
+        let is_unsigned = |document: Option<&Node<'_>>| {
+            let parts = self.parts(received, raw, document);
+            purpose == Purpose::Store && !self.settings.auth.is_signed(&parts)
+        };
+        if !is_of_document && is_unsigned(None) {
+            return Err(Reject::Unauthorized);
+        }
         let Decoded { checked, sent } = self.decoded(received, raw)?;
         let document = self.parsed(&checked)?;
-        let is_signed =
-            || self.settings.auth.is_signed(&self.parts(received, raw, Some(&document)));
-        if purpose == Purpose::Store && !is_signed() {
+        if is_of_document && is_unsigned(Some(&document)) {
             return Err(Reject::Unauthorized);
         }
         if sent != checked {

@@ -128,20 +128,19 @@ impl Selector {
         match self {
             Self::Body(pointer) => match parts.document?.at(pointer)? {
                 // An id that says nothing tells nothing apart.
+                Node::Null => return None,
                 Node::String(text) if text.is_empty() => return None,
                 Node::String(text) => part(hash, text.as_bytes()),
-                other @ (Node::Null
-                | Node::Bool(_)
-                | Node::Number(_)
-                | Node::Array(_)
-                | Node::Object(_)) => add_value(hash, other),
+                other @ (Node::Bool(_) | Node::Number(_) | Node::Array(_) | Node::Object(_)) => {
+                    add_value(hash, other)?
+                }
             },
             Self::QueryMember(_) | Self::Segment(_) | Self::Header(_) => {
                 part(hash, &self.text(parts)?);
             }
             Self::Path => part(hash, path_and_query(parts.target).0),
             Self::Query => part(hash, path_and_query(parts.target).1),
-            Self::Payload => add_value(hash, parts.document?),
+            Self::Payload => add_value(hash, parts.document?)?,
         }
         Some(())
     }
@@ -176,9 +175,11 @@ impl Selector {
     }
 }
 
+/// From here on a double may stand for several whole numbers.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
 /// A whole number that doubles hold exactly, as everyone writes it.
 fn whole(number: f64) -> Option<String> {
-    const EXACT: f64 = 9_007_199_254_740_992.0;
     (number.fract() == 0.0 && number.abs() < EXACT).then(|| format!("{number:.0}"))
 }
 
@@ -206,10 +207,15 @@ pub(super) fn part(hash: &mut Sha256, bytes: &[u8]) {
 }
 
 /// Adds a value, the same for any order of an object's members.
-fn add_value(hash: &mut Sha256, value: &Node<'_>) {
+///
+/// Nothing when it holds a number that a double cannot tell from its neighbours: two ids of 64 bits
+/// would be one key, and the second event a repeat of the first.
+#[must_use]
+fn add_value(hash: &mut Sha256, value: &Node<'_>) -> Option<()> {
     match value {
         Node::Null => hash.update(b"n"),
         Node::Bool(value) => hash.update(if *value { b"t" } else { b"f" }),
+        Node::Number(value) if value.abs() >= EXACT => return None,
         Node::Number(value) => {
             // 0 and -0 are one number.
             let bits = if *value == 0.0 { 0 } else { value.to_bits() };
@@ -222,7 +228,7 @@ fn add_value(hash: &mut Sha256, value: &Node<'_>) {
         }
         Node::Array(items) => {
             hash.update(b"[");
-            items.iter().for_each(|item| add_value(hash, item));
+            items.iter().try_for_each(|item| add_value(hash, item))?;
             hash.update(b"]");
         }
         Node::Object(members) => {
@@ -231,11 +237,12 @@ fn add_value(hash: &mut Sha256, value: &Node<'_>) {
             hash.update(b"{");
             for (name, value) in members {
                 part(hash, name.as_bytes());
-                add_value(hash, value);
+                add_value(hash, value)?;
             }
             hash.update(b"}");
         }
     }
+    Some(())
 }
 
 #[cfg(test)]
@@ -322,7 +329,23 @@ mod tests {
         ] {
             assert_eq!(sum(selector, target, r#"{"event_id2":1}"#), None, "{selector} {target}");
         }
-        assert_eq!(sum("body:/event_id", "/a", r#"{"event_id":""}"#), None);
+        for body in [r#"{"event_id":""}"#, r#"{"event_id":null}"#] {
+            assert_eq!(sum("body:/event_id", "/a", body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_may_be_several_makes_no_key() {
+        for id in ["9007199254740992", "9007199254740993", "-1234567890123456789", "1e300"] {
+            let body = format!(r#"{{"id":{id},"list":[{{"id":{id}}}],"n":1}}"#);
+            for selector in ["body:/id", "body:/list", "payload"] {
+                assert_eq!(sum(selector, "/", &body), None, "{selector} {id}");
+            }
+            assert!(sum("body:/n", "/", &body).is_some());
+        }
+        let id = |id| sum("body:/id", "/", id);
+        let (one, next) = (r#"{"id":9007199254740990}"#, r#"{"id":9007199254740991}"#);
+        assert!(id(one).is_some() && id(one) != id(next));
     }
 
     #[test]

@@ -57,16 +57,17 @@ async fn a_signed_body_is_taken_and_no_other() {
     }
     // Whether the sender is right is asked before what it says is.
     is_unauthorized(&post("/hooks/a1", head("7", &signed), "{}").await);
+    is_unauthorized(&post("/hooks/a1", head("7", &signed), "{").await);
     let empty = sign("7.a1.{}");
     assert_eq!(post("/hooks/a1", head("7", &empty), "{}").await.status, 422);
     relay.settled().await;
     let targets: Vec<String> =
         backoffice.next_events(2).await.iter().map(|event| event.target.clone()).collect();
     assert_eq!(targets, ["/hooks/a1", "/hooks/a1?x=1"]);
-    let rejected = "beacon_relay_items_total{source=\"hook\",outcome=\"rejected\"} 9";
+    let rejected = "beacon_relay_items_total{source=\"hook\",outcome=\"rejected\"} 10";
     let metrics = relay.metrics().await;
     assert!(metrics.contains(rejected), "{metrics}");
-    assert!(metrics.contains("requests_total{route=\"hook\",status=\"401\"} 8"), "{metrics}");
+    assert!(metrics.contains("requests_total{route=\"hook\",status=\"401\"} 9"), "{metrics}");
     relay.finish().await;
 }
 
