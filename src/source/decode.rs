@@ -182,13 +182,16 @@ pub(super) fn from_query(target: &[u8], members: &[String]) -> Result<Option<Byt
     Ok((!object.keys.is_empty()).then(|| object.close()))
 }
 
-/// The value of the first member of a target's query called `name` that has one, decoded.
+/// The value of the member of a target's query called `name`, decoded. Of several that have
+/// different ones there is none: nobody can say which of them a receiver goes by.
 pub(super) fn query_value(target: &[u8], name: &str) -> Option<Vec<u8>> {
     let at = target.iter().position(|byte| *byte == b'?')?;
     let of_name =
-        |(key, value): (&[u8], &[u8])| text(key).is_ok_and(|key| key == name) && !value.is_empty();
-    let (_, value) = pairs(&target[at + 1..]).find(|pair| of_name(*pair))?;
-    Some(percent_decoded(&spaced(value)))
+        |(key, value): &(&[u8], &[u8])| text(key).is_ok_and(|key| key == name) && !value.is_empty();
+    let mut values =
+        pairs(&target[at + 1..]).filter(of_name).map(|(_, value)| percent_decoded(&spaced(value)));
+    let value = values.next()?;
+    values.all(|other| other == value).then_some(value)
 }
 
 /// The text that a segment of a path stands for; nothing when it is not UTF-8.

@@ -325,10 +325,13 @@ mod tests {
             ("query:/event_id", "/a?event_id="),
             ("query:/event_id", "/a?event_id"),
             ("query:/event_id", "/a?Event_id=1"),
+            ("query:/event_id", "/a?event_id=1&x&event_id=2"),
             ("body:/event_id", "/a?event_id=1"),
         ] {
             assert_eq!(sum(selector, target, r#"{"event_id2":1}"#), None, "{selector} {target}");
         }
+        let sum_of = |target| sum("query:/event_id", target, "{}");
+        assert_eq!(sum_of("/a?event_id=1&event_id=%31&event_id="), sum_of("/a?event_id=1"));
         for body in [r#"{"event_id":""}"#, r#"{"event_id":null}"#] {
             assert_eq!(sum("body:/event_id", "/a", body), None, "{body}");
         }
