@@ -9,6 +9,7 @@ mod import;
 mod kills;
 mod program;
 mod reload;
+mod search;
 mod secrets;
 mod synced;
 mod tools;
