@@ -337,10 +337,11 @@ impl Index {
     }
 }
 
-/// Reads the keys of every table into its filter, and counts them. Until a table's is complete, lookups go to the
-/// table; keys that are written meanwhile are added by the writing thread.
+/// Reads the keys of every table into its filter, and counts them. Until a table's is complete,
+/// lookups go to the table; keys that are written meanwhile are added by the writing thread.
 pub(super) fn fill_filters(shared: &Shared) -> Result<(), StoreFault> {
     let Some(tables) = shared.tables() else { return Ok(()) };
+    let _turn = tables.fill();
     for (.., table) in tables.all() {
         if table.is_ready() {
             continue;

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use fjall::config::FilterPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -99,6 +99,8 @@ pub(super) struct Tables {
     pub(super) notes: Keyspace,
     pub(super) ended: Keyspace,
     classes: RwLock<Classes>,
+    /// Held by who reads the tables into their filters: a key that is added twice counts twice.
+    filling: Mutex<()>,
 }
 
 impl Tables {
@@ -124,7 +126,12 @@ impl Tables {
         }
         let notes = db.keyspace("notes", options)?;
         let ended = db.keyspace("ended", options)?;
-        Ok(Self { db, notes, ended, classes: RwLock::new(classes) })
+        Ok(Self { db, notes, ended, classes: RwLock::new(classes), filling: Mutex::default() })
+    }
+
+    /// The turn to fill the filters, once nobody else has it.
+    pub(super) fn fill(&self) -> MutexGuard<'_, ()> {
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A panic while the map was held cannot have left it half changed: each change is one call.
