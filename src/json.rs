@@ -7,6 +7,7 @@ pub mod edit;
 pub mod items;
 pub mod mask;
 pub mod members;
+pub mod spelling;
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -22,7 +23,7 @@ pub enum Node<'a> {
     Null,
     /// `true` or `false`
     Bool(bool),
-    /// Any number, as the double nearest to its spelling.
+    /// Any number, as the double nearest to its spelling, which [`spelling`] finds again.
     Number(f64),
     /// Text, borrowed unless it holds an escape.
     String(Cow<'a, str>),

@@ -143,7 +143,7 @@ impl<'t> Scan<'t> {
         self.at
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(super) fn peek(&self) -> Option<u8> {
         self.text.get(self.at).copied()
     }
 

@@ -29,7 +29,7 @@ impl DedupeRule {
     pub fn of(&self, source: &SourceName, parts: &Parts<'_>, members: &[String]) -> Option<Dedupe> {
         let of = |way: &Way| Some((way.of(source, parts)?, way.window));
         let (key, window) = self.0.iter().find_map(of)?;
-        Some(Dedupe { key, window, fingerprint: fingerprint(parts.document?, members) })
+        Some(Dedupe { key, window, fingerprint: fingerprint(parts.document?.root, members) })
     }
 
     /// The selectors of every way.
@@ -136,6 +136,7 @@ fn digest(node: &Node<'_>, seed: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::json::parse;
+    use crate::json::spelling::Written;
 
     fn of(body: &str) -> Option<Dedupe> {
         let key = vec!["body:/publisher_id".parse().unwrap(), "body:/order_id".parse().unwrap()];
@@ -156,7 +157,7 @@ mod tests {
             pattern: "/c/{ad}",
             target: target.as_bytes(),
             headers: &crate::event::ClientHeaders::default(),
-            document: Some(&document),
+            document: Some(Written { root: &document, text: body.as_bytes() }),
             bytes: body.as_bytes(),
         };
         rule.of(&SourceName::new(source), &parts, members)

@@ -10,6 +10,7 @@ use super::decode::Decoded;
 use super::names::Names;
 use super::{Raw, Received, Reject, Selector, Source, utc};
 use crate::json::Node;
+use crate::json::spelling::Written;
 use crate::schema::lint::Warnings;
 
 /// What an item is judged for.
@@ -32,7 +33,7 @@ impl Source {
     ) -> Result<T, Reject> {
         // Whoever has not signed is told nothing about the body, unless members of it are signed.
         let is_of_document = self.settings.auth.selectors().any(Selector::is_of_document);
-        let is_unsigned = |document: Option<&Node<'_>>| {
+        let is_unsigned = |document: Option<Written<'_>>| {
             let parts = self.parts(received, raw, document);
             purpose == Purpose::Store && !self.settings.auth.is_signed(&parts)
         };
@@ -41,7 +42,8 @@ impl Source {
         }
         let Decoded { checked, sent } = self.decoded(received, raw)?;
         let document = self.parsed(&checked)?;
-        if is_of_document && is_unsigned(Some(&document)) {
+        let written = Written { root: &document, text: &checked };
+        if is_of_document && is_unsigned(Some(written)) {
             return Err(Reject::Unauthorized);
         }
         if sent != checked {

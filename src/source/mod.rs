@@ -34,6 +34,7 @@ use crate::event::{
     ClientHeaders, DedupeKey, DestinationName, Event, EventId, EventKind, Fingerprint, Scrubbed,
     SourceName,
 };
+use crate::json::spelling::Written;
 use crate::json::{self, Node};
 use crate::origin::Origins;
 use crate::pii;
@@ -255,7 +256,7 @@ impl Source {
             pattern: &self.settings.path,
             target: self.settings.path.as_bytes(),
             headers: &ClientHeaders::default(),
-            document: Some(&order),
+            document: Some(Written { root: &order, text: &[] }),
             bytes: &[],
         };
         Some(rule.of(&self.settings.name, &parts, &[])?.key)
@@ -284,7 +285,9 @@ impl Source {
         self.judge(received, raw, Purpose::Store, |sent, document, warnings| {
             let schema = &self.settings.schema;
             let dedupe = self.settings.dedupe.as_ref();
-            let parts = self.parts(received, raw, Some(document));
+            // An empty text is that of an item whose query spoke for it, in which nothing is a number.
+            let written = Written { root: document, text: &sent };
+            let parts = self.parts(received, raw, Some(written));
             let name = &self.settings.name;
             let dedupe = dedupe.and_then(|rule| rule.of(name, &parts, schema.members()));
             let awaited = self.settings.awaited.as_ref().and_then(|one| one.text(&parts));
@@ -359,7 +362,7 @@ impl Source {
         &'p self,
         received: &'p Received,
         raw: &'p Raw,
-        document: Option<&'p Node<'p>>,
+        document: Option<Written<'p>>,
     ) -> Parts<'p> {
         Parts {
             pattern: &self.settings.path,

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::decode;
 use crate::event::ClientHeaders;
 use crate::json::Node;
+use crate::json::spelling::{self, Spellings, Written};
 
 /// One part of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ pub struct Parts<'a> {
     /// Headers that were kept because a selector names them.
     pub headers: &'a ClientHeaders,
     /// The body as it was read; nothing when it is no document, or was not read yet.
-    pub document: Option<&'a Node<'a>>,
+    pub document: Option<Written<'a>>,
     /// The body as received.
     pub bytes: &'a [u8],
 }
@@ -126,13 +127,13 @@ impl Selector {
     #[must_use]
     pub(super) fn add(&self, hash: &mut Sha256, parts: &Parts<'_>) -> Option<()> {
         match self {
-            Self::Body(pointer) => match parts.document?.at(pointer)? {
+            Self::Body(pointer) => match parts.document?.root.at(pointer)? {
                 // An id that says nothing tells nothing apart.
                 Node::Null => return None,
                 Node::String(text) if text.is_empty() => return None,
                 Node::String(text) => part(hash, text.as_bytes()),
                 other @ (Node::Bool(_) | Node::Number(_) | Node::Array(_) | Node::Object(_)) => {
-                    add_value(hash, other)?
+                    add_value(hash, other, &parts.document?.spellings())?
                 }
             },
             Self::QueryMember(_) | Self::Segment(_) | Self::Header(_) => {
@@ -140,21 +141,28 @@ impl Selector {
             }
             Self::Path => part(hash, path_and_query(parts.target).0),
             Self::Query => part(hash, path_and_query(parts.target).1),
-            Self::Payload => add_value(hash, parts.document?)?,
+            Self::Payload => {
+                let document = parts.document?;
+                add_value(hash, document.root, &document.spellings())?;
+            }
         }
         Some(())
     }
 
-    /// A part of a request as the text that was signed; nothing when the request has no such part,
-    /// or one that can be spelled in several ways.
+    /// A part of a request as the text that was signed, a number as it was written; nothing when the
+    /// request has no such part, or one that is neither.
     #[must_use]
     pub(super) fn text<'p>(&self, parts: &Parts<'p>) -> Option<Cow<'p, [u8]>> {
         match self {
-            Self::Body(pointer) => match parts.document?.at(pointer)? {
-                Node::String(text) => Some(Cow::Borrowed(text.as_bytes())),
-                Node::Number(number) => Some(whole(*number)?.into_bytes().into()),
-                Node::Null | Node::Bool(_) | Node::Array(_) | Node::Object(_) => None,
-            },
+            Self::Body(pointer) => {
+                let document = parts.document?;
+                match document.root.at(pointer)? {
+                    Node::String(text) => Some(Cow::Borrowed(text.as_bytes())),
+                    // Who signs a number most likely signs the text that it sends.
+                    number @ Node::Number(_) => document.spellings().of(number).map(Cow::Borrowed),
+                    Node::Null | Node::Bool(_) | Node::Array(_) | Node::Object(_) => None,
+                }
+            }
             Self::QueryMember(name) => decode::query_value(parts.target, name).map(Cow::Owned),
             Self::Segment(name) => {
                 let named = |one: &str| {
@@ -177,11 +185,6 @@ impl Selector {
 
 /// From here on a double may stand for several whole numbers.
 const EXACT: f64 = 9_007_199_254_740_992.0;
-
-/// A whole number that doubles hold exactly, as everyone writes it.
-fn whole(number: f64) -> Option<String> {
-    (number.fract() == 0.0 && number.abs() < EXACT).then(|| format!("{number:.0}"))
-}
 
 /// Path and query of a target; one that came by URL is told by them alone, as one that came to its
 /// own path is.
@@ -206,16 +209,19 @@ pub(super) fn part(hash: &mut Sha256, bytes: &[u8]) {
     hash.update(bytes);
 }
 
-/// Adds a value, the same for any order of an object's members.
+/// Adds a value, the same for any order of an object's members and any spelling of a number.
 ///
-/// Nothing when it holds a number that a double cannot tell from its neighbours: two ids of 64 bits
-/// would be one key, and the second event a repeat of the first.
+/// Of numbers that a double cannot tell from their neighbours the spelling is asked: two ids of 64
+/// bits would otherwise be one key, and the second event a repeat of the first.
 #[must_use]
-fn add_value(hash: &mut Sha256, value: &Node<'_>) -> Option<()> {
+fn add_value<'a>(hash: &mut Sha256, value: &Node<'a>, spellings: &Spellings<'a>) -> Option<()> {
     match value {
         Node::Null => hash.update(b"n"),
         Node::Bool(value) => hash.update(if *value { b"t" } else { b"f" }),
-        Node::Number(value) if value.abs() >= EXACT => return None,
+        Node::Number(double) if double.abs() >= EXACT => {
+            hash.update(b"D");
+            part(hash, spelling::exactly(spellings.of(value)?)?.as_bytes());
+        }
         Node::Number(value) => {
             // 0 and -0 are one number.
             let bits = if *value == 0.0 { 0 } else { value.to_bits() };
@@ -228,7 +234,7 @@ fn add_value(hash: &mut Sha256, value: &Node<'_>) -> Option<()> {
         }
         Node::Array(items) => {
             hash.update(b"[");
-            items.iter().try_for_each(|item| add_value(hash, item))?;
+            items.iter().try_for_each(|item| add_value(hash, item, spellings))?;
             hash.update(b"]");
         }
         Node::Object(members) => {
@@ -237,7 +243,7 @@ fn add_value(hash: &mut Sha256, value: &Node<'_>) -> Option<()> {
             hash.update(b"{");
             for (name, value) in members {
                 part(hash, name.as_bytes());
-                add_value(hash, value)?;
+                add_value(hash, value, spellings)?;
             }
             hash.update(b"}");
         }
@@ -252,9 +258,10 @@ mod tests {
 
     fn sum(selector: &str, target: &str, body: &str) -> Option<Vec<u8>> {
         let selector: Selector = selector.parse().unwrap();
-        let document = parse(body.as_bytes(), 64).unwrap();
+        let root = parse(body.as_bytes(), 64).unwrap();
+        let document = Written { root: &root, text: body.as_bytes() };
         let mut hash = Sha256::new();
-        selector.add(&mut hash, &parts(target, &headers(), Some(&document), body))?;
+        selector.add(&mut hash, &parts(target, &headers(), Some(document), body))?;
         Some(hash.finalize().to_vec())
     }
 
@@ -265,7 +272,7 @@ mod tests {
     fn parts<'a>(
         target: &'a str,
         headers: &'a ClientHeaders,
-        document: Option<&'a Node<'a>>,
+        document: Option<Written<'a>>,
         body: &'a str,
     ) -> Parts<'a> {
         let (target, bytes) = (target.as_bytes(), body.as_bytes());
@@ -338,17 +345,31 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_may_be_several_makes_no_key() {
-        for id in ["9007199254740992", "9007199254740993", "-1234567890123456789", "1e300"] {
-            let body = format!(r#"{{"id":{id},"list":[{{"id":{id}}}],"n":1}}"#);
-            for selector in ["body:/id", "body:/list", "payload"] {
-                assert_eq!(sum(selector, "/", &body), None, "{selector} {id}");
+    fn numbers_that_a_double_cannot_tell_are_told_by_their_spelling() {
+        let of = |selector: &str, id: &str| {
+            let body = format!(r#"{{"other":1e300,"id":{id},"list":[7,{{"id":{id}}}],"n":1}}"#);
+            sum(selector, "/", &body).unwrap()
+        };
+        for selector in ["body:/id", "body:/list", "payload"] {
+            for (one, next) in [
+                ("9007199254740992", "9007199254740993"),
+                ("12345678901234567890", "12345678901234567891"),
+                ("-1234567890123456789", "-1234567890123456788"),
+                ("123456789012345678901234567890", "123456789012345678901234567891"),
+                ("9007199254740991", "9007199254740992"),
+                ("9007199254740990", "9007199254740991"),
+            ] {
+                assert_ne!(of(selector, one), of(selector, next), "{selector} {one}");
             }
-            assert!(sum("body:/n", "/", &body).is_some());
+            for (one, same) in [
+                ("12345678901234567890", "1234567890123456789e1"),
+                ("9007199254740993", "9007199254740993.0"),
+                ("1e300", "10E+299"),
+                ("7", "7.0"),
+            ] {
+                assert_eq!(of(selector, one), of(selector, same), "{selector} {one}");
+            }
         }
-        let id = |id| sum("body:/id", "/", id);
-        let (one, next) = (r#"{"id":9007199254740990}"#, r#"{"id":9007199254740991}"#);
-        assert!(id(one).is_some() && id(one) != id(next));
     }
 
     #[test]
@@ -363,13 +384,20 @@ mod tests {
 
     #[test]
     fn what_was_signed_is_a_text_of_one_spelling() {
-        let body = r#"{"id":"a\u0062","n":1572969379247,"f":1.5,"x":null, "e":""}"#;
-        let (document, headers) = (parse(body.as_bytes(), 64).unwrap(), headers());
-        let parts = parts("/v1/hook/a%20b?q=%41+c", &headers, Some(&document), body);
+        let body = r#"{"id":"a\u0062","n":1572969379247,"f":1.50,"x":null, "e":"",
+            "big":[12345678901234567890],"z":-0,"k":1e3,"t":true}"#;
+        let (root, headers) = (parse(body.as_bytes(), 64).unwrap(), headers());
+        let document = Written { root: &root, text: body.as_bytes() };
+        let parts = parts("/v1/hook/a%20b?q=%41+c", &headers, Some(document), body);
         for (selector, text) in [
             ("body:/id", Some("ab")),
             ("body:/n", Some("1572969379247")),
-            ("body:/f", None),
+            ("body:/f", Some("1.50")),
+            ("body:/big/0", Some("12345678901234567890")),
+            ("body:/z", Some("-0")),
+            ("body:/k", Some("1e3")),
+            ("body:/t", None),
+            ("body:/big", None),
             ("body:/x", None),
             ("body:/none", None),
             ("body:/e", Some("")),

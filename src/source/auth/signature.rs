@@ -137,6 +137,7 @@ mod tests {
     use super::*;
     use crate::event::ClientHeaders;
     use crate::json::parse;
+    use crate::json::spelling::Written;
 
     /// A body that names two ids, and their signature by `test-secret`.
     const BODY: &str = r#"{"b":"e9a0b0c8-6aad-4a63-8679-501bd2d28761","a":"9de9b5e3-1720-11e8-8790-0242ac110002"}"#;
@@ -159,7 +160,7 @@ mod tests {
             pattern: "/hook",
             target: b"/hook",
             headers: &headers,
-            document: document.as_ref(),
+            document: document.as_ref().map(|root| Written { root, text: body.as_bytes() }),
             bytes: body.as_bytes(),
         })
     }
@@ -206,6 +207,29 @@ mod tests {
         let nobody =
             Signature::new(HeaderName::from_static("x-signature"), Digest::Sha1, Vec::new());
         assert!(!holds(&nobody, SHA1, BODY));
+    }
+
+    /// Made with `openssl dgst -sha1 -hmac test-secret`.
+    #[test]
+    fn a_number_is_signed_as_it_was_written() {
+        let over_ids = signature(Digest::Sha1, &["body:/a", "body:/b"]);
+        for (a, signed) in [
+            ("12345678901234567890", "eefa9e1a026813c8022b9bcd3da4c5d251adb51c"),
+            ("9007199254740993", "e6a8788b98f179599fe7310770218dc517d1acc6"),
+            ("1e3", "6d070e523e307192f24b1fb37a71460ed092b884"),
+            ("1.0", "c5616fe2d986c724b03ba4144ce5b372fb590c62"),
+            ("-0", "f0be51d8e4e7b1bffd430ccf31d17fa847b56118"),
+        ] {
+            for body in
+                [format!("{{\"b\":\"t-1\",\"a\":{a}}}"), format!("{{\"a\":{a} ,\"b\":\"t-1\"}}")]
+            {
+                assert!(holds(&over_ids, signed, &body), "{body}");
+            }
+            for other in ["12345678901234567891", "9007199254740992", "1000", "1", "0"] {
+                let body = format!("{{\"a\":{other},\"b\":\"t-1\"}}");
+                assert!(!holds(&over_ids, signed, &body), "{body}");
+            }
+        }
     }
 
     #[test]
