@@ -127,7 +127,7 @@ impl Forwarder {
                     self.redirected(now);
                 }
                 let hint = hint.map(|hint| hint.min(self.settings.backoff.retry_after_max));
-                let turn = gate.failed(lease.id, hint, now);
+                let turn = gate.failed(lease.id, sent, hint, now);
                 // What a probe meets tells nothing about how much would be too much.
                 let throttled = matches!(code, "throttled" | "unavailable");
                 if throttled

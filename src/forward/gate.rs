@@ -4,18 +4,21 @@
 //! While it is closed nothing is sent, so an outage costs one probe at a time and no storm, and a
 //! misdeployed upstream does not turn a backlog into dead letters.
 
+mod row;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::verdict::Sent;
 use crate::spool::DeliveryId;
 
-/// Different deliveries that fail one after another before the breaker opens.
-const FAILURES_TO_OPEN: u32 = 5;
-/// While the origin took something so lately, they must be a share of all besides: where one in five
-/// fails, five fail in a row every few seconds of a drain.
+use row::Row;
+
+/// While the origin took something so lately, failures in a row must be a share of all besides:
+/// where one in five fails, five fail in a row every few seconds of a drain.
 const LATELY: Duration = Duration::from_millis(500);
 /// That share. Of a third that fails it is never seen; nine of ten are as good as an outage, and to
 /// send all that waits again and again would be a storm.
@@ -51,16 +54,14 @@ struct State {
     asked_until: Option<Instant>,
     /// Nothing is sent before: the next probe, forgotten once the origin works.
     probe_at: Option<Instant>,
-    /// Deliveries that failed one after another, each counted once in a row.
-    failures: u32,
-    /// They were enough.
+    row: Row,
+    /// It was long enough.
     broken: bool,
     /// When the origin took something last.
     took_at: Option<Instant>,
     /// The share of attempts that fail, of late. Kept when the gate opens: one answer does not make
     /// an origin well that fails nine of ten.
     failing: f64,
-    last_failed: Option<DeliveryId>,
     refusals: u32,
     /// The delivery that probes.
     probe: Option<DeliveryId>,
@@ -191,17 +192,21 @@ impl Gate {
 
     /// The origin said "not now" to `delivery`, or nothing at all. A hint closes the gate for all
     /// of the origin; without one, failures of different deliveries in a row open the breaker, so
-    /// that one poisoned event never does.
-    pub fn failed(&self, delivery: DeliveryId, hint: Option<Duration>, now: Instant) -> Turn {
+    /// that a few poisoned events never do.
+    pub fn failed(
+        &self,
+        delivery: DeliveryId,
+        sent: Sent,
+        hint: Option<Duration>,
+        now: Instant,
+    ) -> Turn {
         let mut state = self.state();
         let was_shut = state.is_shut();
-        if state.last_failed.replace(delivery) != Some(delivery) {
-            state.failures = state.failures.saturating_add(1);
-        }
+        state.row.note(delivery, sent);
         state.failing += (1.0 - state.failing) * SHARE_OF_ONE;
         let is_lately = state.took_at.is_some_and(|at| now.saturating_duration_since(at) < LATELY);
         let is_most = !is_lately || state.failing >= SHARE_TO_OPEN;
-        state.broken |= state.failures >= FAILURES_TO_OPEN && is_most;
+        state.broken |= state.row.is_long() && is_most;
         let turn = state.shut(was_shut, delivery, now);
         let asked = hint.and_then(|hint| now.checked_add(hint));
         state.asked_until = state.asked_until.max(asked);
@@ -217,7 +222,7 @@ impl Gate {
         let mut state = self.state();
         let (was_shut, was_refusing) = (state.is_shut(), state.is_refusing());
         // An answer came, so what does not answer is not what is wrong.
-        (state.failures, state.broken, state.last_failed) = (0, false, None);
+        (state.row, state.broken) = (Row::default(), false);
         state.refusals = state.refusals.saturating_add(1);
         let turn = state.shut(was_shut, delivery, now);
         if !state.is_shut() {
@@ -257,7 +262,7 @@ mod tests {
     }
 
     fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) -> Vec<Turn> {
-        ids.map(|id| gate.failed(DeliveryId(id), None, now)).collect()
+        ids.map(|id| gate.failed(DeliveryId(id), Sent::Answered, None, now)).collect()
     }
 
     #[test]
@@ -294,7 +299,7 @@ mod tests {
             for id in 0..10_000 {
                 if random.f64() >= share {
                     gate.succeeded(now);
-                } else if gate.failed(DeliveryId(id), None, now) == Turn::Shut {
+                } else if gate.failed(DeliveryId(id), Sent::Answered, None, now) == Turn::Shut {
                     shut += 1;
                 }
             }
@@ -334,21 +339,39 @@ mod tests {
     }
 
     #[test]
-    fn one_poisoned_event_never_opens_it() {
-        let (gate, now) = gate();
-        for _ in 0..100 {
-            assert_eq!(gate.failed(DeliveryId(7), None, now), Turn::None);
+    fn a_few_poisoned_events_never_open_it_together() {
+        for poisoned in 1..5 {
+            for sent in [Sent::Answered, Sent::Maybe] {
+                let (gate, now) = gate();
+                for n in 0..100 {
+                    let turn = gate.failed(DeliveryId(n % poisoned), sent, None, now);
+                    assert_eq!(turn, Turn::None, "{poisoned} {sent:?}");
+                }
+                assert_eq!(gate.passage(now), Passage::Open);
+                assert_eq!(gate.standing(now), Standing::default());
+                // What fails beside them fills the row.
+                let beside = 4 - poisoned;
+                assert_eq!(fail(&gate, 200..200 + beside, now), vec![Turn::None; beside as usize]);
+                assert_eq!(fail(&gate, 300..301, now), [Turn::Shut], "{poisoned} {sent:?}");
+            }
         }
-        assert_eq!(gate.passage(now), Passage::Open);
-        assert_eq!(gate.standing(now), Standing::default());
+    }
+
+    #[test]
+    fn a_delivery_that_finds_nobody_five_times_opens_it() {
+        let (gate, now) = gate();
+        let found_nobody = || gate.failed(DeliveryId(7), Sent::No, None, now);
+        assert_eq!([(); 4].map(|()| found_nobody()), [Turn::None; 4]);
+        assert_eq!(found_nobody(), Turn::Shut);
+        assert!(gate.standing(now).broken);
     }
 
     #[test]
     fn a_retry_after_closes_the_gate_and_is_never_undercut() {
         let (gate, now) = gate();
         let minute = Duration::from_secs(60);
-        gate.failed(DeliveryId(1), Some(minute), now);
-        gate.failed(DeliveryId(2), Some(Duration::from_secs(1)), now);
+        gate.failed(DeliveryId(1), Sent::Answered, Some(minute), now);
+        gate.failed(DeliveryId(2), Sent::Answered, Some(Duration::from_secs(1)), now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
         assert_eq!(gate.standing(now).closed_for, Some(minute));
         assert_eq!(gate.enter(DeliveryId(3), now), Err(minute), "it may come when that is over");
@@ -363,7 +386,7 @@ mod tests {
         let (gate, now) = gate();
         let minute = Duration::from_secs(60);
         for id in 0..8 {
-            gate.failed(DeliveryId(id), Some(minute), now);
+            gate.failed(DeliveryId(id), Sent::Answered, Some(minute), now);
         }
         assert_eq!(gate.passage(now + PROBE_EVERY), Passage::Closed(now + minute));
         assert_eq!(gate.passage(now + minute), Passage::Probe);

@@ -316,14 +316,17 @@ impl Forwarder {
         }
     }
 
-    /// Takes what is wanted. A probe takes what waits for its time when nothing is due: else an
-    /// origin that works again would be found out only when the next backoff ends.
+    /// Takes what is wanted. A probe takes a fresh event where one waits, for what failed before may
+    /// be poisoned and tell nothing of the origin. It takes what waits for its time when nothing is
+    /// due: else an origin that works again would be found out only when the next backoff ends.
     async fn lease(&self, want: Want, probing: bool) -> Result<Vec<Lease>, StoreFault> {
         let name = &self.settings.name;
         if probing {
-            let leases = self.spool.lease(name, want, Duration::ZERO).await?;
-            if !leases.is_empty() {
-                return Ok(leases);
+            for want in [Want { others: 0, ..want }, want] {
+                let leases = self.spool.lease(name, want, Duration::ZERO).await?;
+                if !leases.is_empty() {
+                    return Ok(leases);
+                }
             }
             if self.may_hasten(Instant::now()) {
                 self.spool.hasten(name).await?;

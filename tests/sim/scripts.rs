@@ -151,13 +151,65 @@ fn an_hours_outage_costs_nothing_but_time() {
 #[test]
 fn what_waits_for_its_time_finds_out_that_the_origin_is_back() {
     const HOUR: u64 = 3600;
+    // Nobody there is no event's doing, so a single one that waits is enough; of failures of another
+    // kind there must be several.
+    for (mood, waiting) in
+        [(Mood::Gone, 1), (Mood::Gone, 11), (Mood::Says(500, 1.0, Hint::None), 11)]
+    {
+        on_held_time(async {
+            let mut play = Play::new(&[(0, mood), (HOUR, Mood::Well)]);
+            play.post(waiting, Lane::Live).await;
+            play.until(HOUR, 0).await;
+            // By then each has failed often enough to wait for a quarter of an hour.
+            play.until(HOUR + 5, 0).await;
+            assert_eq!(play.relay.spooled().await, 0, "{mood:?} {waiting}");
+        });
+    }
+}
+
+#[test]
+fn a_few_poisoned_events_on_a_quiet_origin_delay_nobody() {
+    const HOURS: u64 = 6 * 3600;
+    const EVERY: u64 = 300;
+    for few in [2, 4] {
+        on_held_time(async {
+            let mut play = Play::new(&[(0, Mood::Chokes(few))]);
+            play.post(few as usize + 1, Lane::Live).await;
+            while play.now() < Duration::from_secs(HOURS) {
+                let until = play.now().as_secs() + EVERY;
+                while play.now() < Duration::from_secs(until) {
+                    play.second(0).await;
+                    let standing = play.relay.forwarder(NAME).standing();
+                    assert!(!standing.gate.broken, "{few} poisoned, at {:?}", play.now());
+                }
+                play.second(1).await;
+            }
+            let slowest = play.slowest(1);
+            assert!(slowest < Duration::from_millis(100), "{few} poisoned: {slowest:?}");
+            assert_eq!(play.relay.spooled().await, few, "they are kept, and tried again");
+        });
+    }
+}
+
+#[test]
+fn a_probe_is_a_fresh_event_where_one_waits_beside_what_failed_before() {
+    const HOURS: u64 = 3 * 3600;
     on_held_time(async {
-        let mut play = Play::new(&[(0, Mood::Gone), (HOUR, Mood::Well)]);
-        play.post(11, Lane::Live).await;
-        play.until(HOUR, 0).await;
-        // By then each has failed often enough to wait for a quarter of an hour.
-        play.until(HOUR + 5, 0).await;
-        assert_eq!(play.relay.spooled().await, 0);
+        // So many poisoned ones open the breaker while nothing else is sent.
+        const POISONED: u64 = 12;
+        let mut play = Play::new(&[(0, Mood::Chokes(POISONED))]);
+        play.post(POISONED as usize + 1, Lane::Live).await;
+        let mut broken = 0;
+        while play.now() < Duration::from_secs(HOURS) {
+            play.until(play.now().as_secs() + 60, 0).await;
+            broken += u32::from(play.relay.forwarder(NAME).standing().gate.broken);
+            play.second(1).await;
+        }
+        let slowest = play.slowest(1);
+        println!("broken at {broken} looks, the slowest fresh event took {slowest:?}");
+        assert!(broken > 0, "a test of nothing");
+        // The next probe is 2 s away at most, and it is this event.
+        assert!(slowest < Duration::from_millis(2_100), "{slowest:?}");
     });
 }
 

@@ -1,5 +1,6 @@
 //! An origin with a script: what it answers when, and what the relay must do about it.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(crate) enum Mood {
     Mixed,
     /// A share of requests gets this answer, the rest is taken.
     Says(u16, f64, Hint),
+    /// Some events are answered 500 whenever they come, the rest is taken: those of the numbers 1 to
+    /// this one of each [`CHOKES_OF`].
+    Chokes(u64),
     /// So many a second are taken, the rest gets this answer.
     Sustains(f64, u16, Hint),
 }
@@ -56,6 +60,8 @@ pub(crate) enum Fate {
 
 /// Events whose number is a multiple are refused by everyone, always.
 pub(crate) const POISON: u64 = 97;
+/// A choking origin chokes on a few of so many.
+pub(crate) const CHOKES_OF: u64 = 400;
 
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -115,7 +121,10 @@ impl Upstream {
                 };
                 (fate, wait, Hint::None)
             }
-            Mood::Resets(_) | Mood::Says(..) => (taken, wait, Hint::None),
+            Mood::Chokes(few) if (1..=few).contains(&(n % CHOKES_OF)) => {
+                (Fate::Answered(500), wait, Hint::None)
+            }
+            Mood::Resets(_) | Mood::Says(..) | Mood::Chokes(_) => (taken, wait, Hint::None),
             Mood::Sustains(rate, status, hint) => {
                 let (left, at) = self.bucket;
                 let passed = now.saturating_sub(at).as_secs_f64();
@@ -135,7 +144,7 @@ fn made_up_mood(random: &mut Rng) -> Mood {
         _ => Hint::None,
     };
     let busy = if random.bool() { 429 } else { 503 };
-    match random.u8(..9) {
+    match random.u8(..10) {
         0 => Mood::Gone,
         1 => Mood::Silent,
         2 => Mood::Resets(random.f64()),
@@ -144,6 +153,7 @@ fn made_up_mood(random: &mut Rng) -> Mood {
         5 => Mood::Says(500, random.f64(), Hint::None),
         6 => Mood::Says(404, 1.0, Hint::None),
         7 => Mood::Mixed,
+        8 => Mood::Chokes(random.u64(1..9)),
         _ => Mood::Sustains(2.0 + 60.0 * random.f64(), busy, hint),
     }
 }
@@ -154,10 +164,12 @@ fn made_up_mood(random: &mut Rng) -> Mood {
 pub(crate) struct Watched {
     /// Nothing may be sent before.
     pub(crate) asked_until: Duration,
-    failures: u32,
+    /// Attempts in a row that found nobody,
+    unconnected: usize,
+    /// and the events that failed in it otherwise.
+    failed: BTreeSet<u64>,
     /// When something was taken last.
     took_at: Option<Duration>,
-    last_failed: Option<u64>,
     refusals: u32,
     pub(crate) refusal_runs: u32,
     pub(crate) shut: Option<Shut>,
@@ -172,11 +184,12 @@ pub(crate) struct Shut {
     pub(crate) last_end: Duration,
 }
 
-/// Different deliveries that fail in a row before probes begin (`docs/DELIVERY.md`).
-const FAILURES_TO_SHUT: u32 = 5;
+/// Different deliveries that fail in a row before probes begin, or attempts that find nobody
+/// (`docs/DELIVERY.md`).
+const FAILURES_TO_SHUT: usize = 5;
 /// As many as this do even within half a second of something that was taken, for by then they are
 /// far more than seven in ten.
-const FAILURES_TO_SHUT_LATELY: u32 = 30;
+const FAILURES_TO_SHUT_LATELY: usize = 30;
 const LATELY: Duration = Duration::from_millis(500);
 /// Refusals in a row before the destination counts as broken (`docs/DELIVERY.md`).
 const REFUSALS_TO_SHUT: u32 = 20;
@@ -234,7 +247,7 @@ impl Watched {
             Fate::Taken => self.works(now),
             Fate::Answered(401 | 403 | 404 | 405) => {
                 self.refusal_runs += u32::from(self.refusals == 0);
-                (self.failures, self.last_failed) = (0, None);
+                (self.unconnected, self.failed) = (0, BTreeSet::new());
                 self.refusals += 1;
                 if self.refusals < REFUSALS_TO_SHUT {
                     self.shut = None;
@@ -243,13 +256,14 @@ impl Watched {
             Fate::Answered(status @ 400..500) if !matches!(status, 408 | 425 | 429) => {
                 self.works(now)
             }
-            Fate::Answered(_) | Fate::NotConnected | Fate::Broken(_) | Fate::Silence(_) => {
-                self.failures += u32::from(self.last_failed.replace(n) != Some(n));
+            Fate::NotConnected => self.unconnected += 1,
+            Fate::Answered(_) | Fate::Broken(_) | Fate::Silence(_) => {
+                self.failed.insert(n);
             }
         }
         let is_lately = self.took_at.is_some_and(|at| now - at < LATELY);
         let enough = if is_lately { FAILURES_TO_SHUT_LATELY } else { FAILURES_TO_SHUT };
-        if self.failures >= enough || self.refusals >= REFUSALS_TO_SHUT {
+        if self.unconnected + self.failed.len() >= enough || self.refusals >= REFUSALS_TO_SHUT {
             let (probes, under_way) = (0, 0);
             self.shut.get_or_insert(Shut { since: now, probes, under_way, last_end: now });
         }
@@ -257,6 +271,7 @@ impl Watched {
 
     fn works(&mut self, now: Duration) {
         self.took_at = Some(now);
-        (self.failures, self.last_failed, self.refusals, self.shut) = (0, None, 0, None);
+        (self.unconnected, self.failed) = (0, BTreeSet::new());
+        (self.refusals, self.shut) = (0, None);
     }
 }
