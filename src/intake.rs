@@ -1,7 +1,8 @@
 //! From the items of one request to durable deliveries: admit, append, one result each.
 
 use std::sync::Arc;
-use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
 use crate::ledger::{Ledger, Outcome, Tally};
@@ -37,8 +38,8 @@ pub struct Request<'a> {
     pub unity: Unity,
     /// How the request is told from its repeats.
     pub key: Option<Dedupe>,
-    /// Longest wait for a durable answer.
-    pub answer_within: Duration,
+    /// When it must be answered.
+    pub answer_by: Instant,
 }
 
 /// What a refused item means for its neighbours.
@@ -128,7 +129,7 @@ impl Intake {
     /// # Errors
     /// [`AppendError`] when nothing is promised: the whole request may be sent again.
     pub async fn accept(&self, request: Request<'_>) -> Result<Taken, AppendError> {
-        let Request { door, items, lane, unity, key, answer_within } = request;
+        let Request { door, items, lane, unity, key, answer_by } = request;
         let mut tallies = Tallies::of(&self.ledger, door, &items);
         let (mut events, mut judged) = (Vec::new(), Vec::with_capacity(items.len()));
         let (mut bytes, mut kept) = (0, Kept { violations: VIOLATIONS_MAX, bytes: NAME_BYTES_MAX });
@@ -151,7 +152,7 @@ impl Intake {
             return Ok(Taken::Nothing(refused.collect()));
         }
         let count = events.len();
-        let receipt = match self.append(events, key, answer_within).await {
+        let receipt = match self.append(events, key, answer_by).await {
             // The rules that admit items have changed since the first: its answers fit no more.
             Ok(receipt) if receipt.repeated && receipt.appended.len() != count => {
                 Err(AppendError::KeyReused)
@@ -228,13 +229,14 @@ impl Intake {
         &self,
         events: Vec<NewEvent>,
         request: Option<Dedupe>,
-        within: Duration,
+        by: Instant,
     ) -> Result<Receipt, AppendError> {
         if events.is_empty() {
             return Ok(Receipt::default());
         }
         let write = self.spool.append(Batch { events, request });
-        match tokio::time::timeout(within, write).await {
+        // Handed over even when it is too late for an answer: then a repeat finds it stored.
+        match tokio::time::timeout_at(by, write).await {
             Ok(answer) => answer,
             Err(_elapsed) => Err(AppendError::Unsure),
         }

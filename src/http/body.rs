@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::budget::{Budget, Held};
 use super::problem::{Code, Problem};
@@ -104,12 +105,14 @@ impl Reader {
         Self { limits, budget, turns: Arc::new(Semaphore::new(processors)) }
     }
 
-    /// Reads a body of what is accepted, within the limits of size and time.
+    /// Reads a body of what is accepted, within the limits of size and time; until `by` where the
+    /// sender's own time is shorter.
     pub(super) async fn read(
         &self,
         Accepts { decode, anything, takes }: Accepts,
         parts: &Parts,
         body: Body,
+        by: Option<Instant>,
     ) -> Result<Came, Problem> {
         let media = Media::of(lines(&parts.headers, CONTENT_TYPE));
         let is_taken = |media: &Media| match (takes, media) {
@@ -134,7 +137,8 @@ impl Reader {
             let detail = format!("send the body in up to {} of: {known}", Codings::MAX);
             return Err(Problem::new(Code::UnsupportedMediaType, detail).accepting(known));
         };
-        let within = self.limits.within;
+        let left = by.map(|by| by.saturating_duration_since(Instant::now()));
+        let within = left.map_or(self.limits.within, |left| left.min(self.limits.within));
         let mut most = Most { bytes: self.limits.of(takes), of_one: None };
         if codings.is_identity() && media != Media::Lines {
             most.of_one = Some(self.limits.bytes_max);
@@ -155,13 +159,9 @@ impl Reader {
         Came { bytes: query, codings, media: Media::Query, takes, held: self.budget.hold() }
     }
 
-    /// Undoes the content codings of what came, waiting at most `within` for a processor; with what
-    /// is held for it, to be dropped when the body is.
-    pub(super) async fn inflate(
-        &self,
-        came: Came,
-        within: Duration,
-    ) -> Result<(Raw, Held), Problem> {
+    /// Undoes the content codings of what came until `by`; with what is held for it, to be dropped
+    /// when the body is.
+    pub(super) async fn inflate(&self, came: Came, by: Instant) -> Result<(Raw, Held), Problem> {
         let Came { bytes, codings, media, takes, held } = came;
         if codings.is_identity() {
             return Ok((Raw { body: bytes, media }, held));
@@ -185,44 +185,46 @@ impl Reader {
             drop((bytes, held));
             (done, room)
         };
-        let (done, room) = self.aside(within, work).await?;
+        let (done, room) = self.aside(by, work).await?;
         Ok((Raw { body: done?.into(), media }, room))
     }
 
-    /// Finds the items of a body, and whatever else `looked` for in it, waiting at most `within`
-    /// for a processor.
+    /// Finds the items of a body, and whatever else `looked` for in it, until `by`.
     pub(super) async fn split<T: Send + 'static>(
         &self,
         raw: Raw,
         takes: Takes,
         looked: impl FnOnce(&[u8]) -> T + Send + 'static,
-        within: Duration,
+        by: Instant,
     ) -> Result<(Items, T), Problem> {
         let bounds = self.limits.bounds();
         let is_large = raw.body.len() > INLINE_BYTES;
         let work = move || (looked(&raw.body), split(raw, takes, bounds));
-        let (found, items) = if is_large { self.aside(within, work).await? } else { work() };
+        let (found, items) = if is_large { self.aside(by, work).await? } else { work() };
         Ok((items?, found))
     }
 
-    /// Does `work` on a thread of its own. Once begun it ends by itself, even if the caller leaves.
+    /// Does `work` on a thread of its own until `by`. Once begun it ends by itself, and keeps its turn
+    /// until then, even if nobody waits for it any more.
     async fn aside<T: Send + 'static>(
         &self,
-        within: Duration,
+        by: Instant,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = Arc::clone(&self.turns).acquire_owned();
-        let Ok(Ok(turn)) = tokio::time::timeout(within, turn).await else {
+        let late = || {
             let detail = "more large bodies are worked on than there are processors for";
-            return Err(Problem::new(Code::Overloaded, detail));
+            Problem::new(Code::Overloaded, detail)
         };
+        let Ok(Ok(turn)) = tokio::time::timeout_at(by, turn).await else { return Err(late()) };
         let working = tokio::task::spawn_blocking(move || {
             let done = work();
             drop(turn);
             done
         });
         let internal = |_| Problem::new(Code::Internal, "a bug in the relay: its log says more");
-        working.await.map_err(internal)
+        let done = tokio::time::timeout_at(by, working).await;
+        done.map_err(|_elapsed| late())?.map_err(internal)
     }
 }
 
@@ -354,16 +356,29 @@ mod tests {
         let (small, large) = (vec![b' '; INLINE_BYTES], vec![b' '; INLINE_BYTES + 1]);
         let all = u32::try_from(reader.turns.available_permits()).unwrap();
         let turns = Arc::clone(&reader.turns).acquire_many_owned(all).await.unwrap();
-        let (raw, _held) = reader.inflate(gzipped(&reader, &small), Duration::ZERO).await.unwrap();
+        let (raw, _held) = reader.inflate(gzipped(&reader, &small), Instant::now()).await.unwrap();
         assert_eq!(raw.body, small);
-        let told = reader.inflate(gzipped(&reader, &large), Duration::from_millis(1)).await;
+        let told = reader.inflate(gzipped(&reader, &large), Instant::now()).await;
         let told = told.map(|(raw, _)| raw.body).unwrap_err().to_string();
         assert!(told.starts_with("overloaded: "), "{told}");
         drop(turns);
-        let (raw, _held) =
-            reader.inflate(gzipped(&reader, &large), Duration::from_secs(5)).await.unwrap();
+        let (raw, _held) = reader.inflate(gzipped(&reader, &large), soon()).await.unwrap();
         assert_eq!(raw.body, large);
         assert_eq!(reader.turns.available_permits(), all as usize, "its turn is given back");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_work_that_is_late_and_it_keeps_its_turn_to_its_end() {
+        let reader = Reader::new(LIMITS);
+        let all = reader.turns.available_permits();
+        let (go_on, until) = std::sync::mpsc::channel::<()>();
+        let soon = Instant::now() + Duration::from_millis(50);
+        let told = reader.aside(soon, move || until.recv().is_ok()).await;
+        assert_eq!(told.map_err(|problem| problem.code()), Err(Code::Overloaded));
+        assert_eq!(reader.turns.available_permits(), all - 1);
+        go_on.send(()).unwrap();
+        let turns = u32::try_from(all).unwrap();
+        reader.turns.acquire_many(turns).await.unwrap().forget();
     }
 
     #[tokio::test]
@@ -383,16 +398,18 @@ mod tests {
         assert!((400_000..900_000).contains(&(all - left())), "{}", all - left());
         drop(held);
         let large: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..)).take(1 << 20).collect();
-        let (raw, room) = reader.inflate(gzipped(&reader, &large), SOON).await.unwrap();
+        let (raw, room) = reader.inflate(gzipped(&reader, &large), soon()).await.unwrap();
         assert!(all - left() >= raw.body.len(), "{}", all - left());
-        let (_raw2, room2) = reader.inflate(gzipped(&reader, &large), SOON).await.unwrap();
-        let told = reader.inflate(gzipped(&reader, &large), SOON).await;
+        let (_raw2, room2) = reader.inflate(gzipped(&reader, &large), soon()).await.unwrap();
+        let told = reader.inflate(gzipped(&reader, &large), soon()).await;
         assert_eq!(told.map(|(raw, _)| raw.body).unwrap_err().code(), Code::Overloaded);
         drop((room, room2));
         assert_eq!(left(), all);
     }
 
-    const SOON: Duration = Duration::from_secs(5);
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
 
     /// A body of so many frames of 10,000 bytes each.
     struct Frames(usize);

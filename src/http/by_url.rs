@@ -64,12 +64,14 @@ impl Events {
         let admitted = self.admit(door, parts)?;
         let accepts = Accepts { decode: Decode::Json, anything: false, takes: Takes::Many };
         let _slot = door.slot()?;
-        let came = door.bodies.read(accepts, parts, body).await?;
-        let within = self.reader.sources().iter().map(|source| source.settings().answer_within);
+        let head = tokio::time::Instant::now();
+        let came = door.bodies.read(accepts, parts, body, None).await?;
+        let read = tokio::time::Instant::now();
+        let by = self.reader.sources().iter().map(|one| one.settings().answer_by(head, read));
         let way = Way {
             name: &self.name,
             asked: Asked::take(target(parts)).0,
-            answer_within: within.min().unwrap_or_default(),
+            answer_by: by.min().unwrap_or(read),
         };
         let found = door.items(&way, Takes::Many, parts, target(parts), &admitted.caller, came);
         let found = found.await?;

@@ -1,7 +1,6 @@
 //! One request of an app or till: bounded in size and time, taken in, answered.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -10,6 +9,7 @@ use http::header::ALLOW;
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::answer;
 use super::asked::{self, Asked};
@@ -19,7 +19,7 @@ use super::budget::Held;
 use super::problem::{Code, Problem, json_answer};
 use crate::caller::Caller;
 use crate::clock::Clock;
-use crate::event::{Dedupe, SourceName};
+use crate::event::{Dedupe, EventKind, SourceName};
 use crate::intake::{self, Intake, Item, Taken, Unity};
 use crate::metrics::Metrics;
 use crate::source::items::Items;
@@ -127,25 +127,32 @@ impl Door {
         parts: &Parts,
         body: Body,
     ) -> Result<Opened<'_>, Problem> {
-        let caller = self.guard.admit(source.settings(), parts, self.clock.now())?;
+        let (head, settings) = (Instant::now(), source.settings());
+        let caller = self.guard.admit(settings, parts, self.clock.now())?;
         let slot = self.slot()?;
         let came = if parts.method == Method::GET {
-            let target = source.settings().auth.without_secrets(target(parts));
+            let target = settings.auth.without_secrets(target(parts));
             let query = target.split_once('?').map_or("", |(_, query)| query);
             self.bodies.query(Bytes::copy_from_slice(query.as_bytes()), accepts.takes)
         } else {
-            self.bodies.read(accepts, parts, body).await?
+            let by = match settings.kind {
+                EventKind::Notification => Some(settings.answer_by(head, head)),
+                EventKind::Conversion => None,
+                EventKind::Impression | EventKind::View | EventKind::Click => None,
+            };
+            self.bodies.read(accepts, parts, body, by).await?
         };
-        Ok(Opened { caller, came, slot })
+        let answer_by = settings.answer_by(head, Instant::now());
+        Ok(Opened { caller, came, answer_by, slot })
     }
 
     async fn judge(
         &self,
         source: &Source,
         parts: &Parts,
-        Opened { caller, came, slot: _slot }: Opened<'_>,
+        Opened { caller, came, answer_by, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
-        let (raw, _held) = self.bodies.inflate(came, source.settings().answer_within).await?;
+        let (raw, _held) = self.bodies.inflate(came, answer_by).await?;
         let bare = source.settings().auth.without_secrets(target(parts));
         let received = self.received(Bytes::copy_from_slice(bare.as_bytes()), caller, parts);
         self.guard.count(&received.caller, 1, received.at)?;
@@ -178,16 +185,16 @@ impl Door {
         &self,
         source: &Arc<Source>,
         parts: &Parts,
-        Opened { caller, came, slot: _slot }: Opened<'_>,
+        Opened { caller, came, answer_by, slot: _slot }: Opened<'_>,
     ) -> Result<Response, Problem> {
-        let Settings { name, takes, answer_within, .. } = source.settings();
+        let Settings { name, takes, .. } = source.settings();
         let bare = source.settings().auth.without_secrets(target(parts));
         let (asked, target) = match takes {
             Takes::Many => Asked::take(&bare),
             // The event URL is opaque: nothing in it is ours.
             Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(bare.as_bytes())),
         };
-        let way = Way { name, asked, answer_within: *answer_within };
+        let way = Way { name, asked, answer_by };
         let (items, key, _held) = self.items(&way, *takes, parts, &bare, &caller, came).await?;
         let received = Arc::new(self.received(target, caller, parts));
         let item = |raw| {
@@ -213,14 +220,14 @@ impl Door {
         came: body::Came,
     ) -> Result<(Items, Option<Dedupe>, Held), Problem> {
         let key = asked::key(&parts.headers)?;
-        let (raw, held) = self.bodies.inflate(came, way.answer_within).await?;
+        let (raw, held) = self.bodies.inflate(came, way.answer_by).await?;
         let (client, name) = (caller.client.clone(), way.name.clone());
         let target = key.as_ref().map(|_| target.to_owned()).unwrap_or_default();
         let request = move |body: &[u8]| {
             let key = key?;
             Some(idempotency::request(client.as_ref(), &name, &key, target.as_bytes(), body))
         };
-        let (items, key) = self.bodies.split(raw, takes, request, way.answer_within).await?;
+        let (items, key) = self.bodies.split(raw, takes, request, way.answer_by).await?;
         let count = match &items {
             Items::One(_) => 1,
             Items::Many(many) => many.len(),
@@ -249,7 +256,7 @@ impl Door {
             lane: way.asked.lane,
             unity,
             key,
-            answer_within: way.answer_within,
+            answer_by: way.answer_by,
         });
         match (taken.await, alone) {
             (Ok(Taken::Each(mut results)), Some(source)) => match (results.pop(), source) {
@@ -286,6 +293,7 @@ impl Door {
 struct Opened<'a> {
     caller: Caller,
     came: body::Came,
+    answer_by: Instant,
     /// Held until it is answered.
     slot: SemaphorePermit<'a>,
 }
@@ -297,8 +305,8 @@ pub(super) struct Way<'a> {
     pub(super) name: &'a SourceName,
     /// What was asked for.
     pub(super) asked: Asked,
-    /// Longest wait for a processor, and for the store.
-    pub(super) answer_within: Duration,
+    /// When it must be answered.
+    pub(super) answer_by: Instant,
 }
 
 /// Items, or why they are none.

@@ -334,13 +334,14 @@ impl Watch {
         });
         let raw = Raw { body, media: Media::Json };
         let item = Item { source: Arc::clone(&source), received, raw };
+        let now = Instant::now();
         let taken = intake.accept(Request {
             door: &settings.name,
             items: vec![Ok(item)],
             lane: Lane::Live,
             unity: Unity::Each,
             key: None,
-            answer_within: settings.answer_within,
+            answer_by: settings.answer_by(now, now),
         });
         match taken.await {
             Ok(Taken::Each(mut results)) => match results.pop() {

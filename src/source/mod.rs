@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
+use tokio::time::Instant;
 
 use crate::caller::Caller;
 use crate::clock::Timestamp;
@@ -95,7 +96,8 @@ pub struct Settings {
     pub dedupe: Option<DedupeRule>,
     /// What an accepted event is answered with.
     pub answer: Answer,
-    /// Longest wait for a durable answer.
+    /// Longest wait for a durable answer, from the last byte of the body; of a notification from
+    /// the request's head.
     pub answer_within: Duration,
     /// Where its events go.
     pub to: Vec<DestinationName>,
@@ -106,6 +108,9 @@ pub struct Settings {
     /// What its events are awaited by, where they can be looked up.
     pub awaited: Option<Selector>,
 }
+
+/// Longer than anyone waits.
+const FAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What becomes of items that cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,6 +213,21 @@ impl Subject {
             }
             EventKind::Notification => false,
         }
+    }
+}
+
+impl Settings {
+    /// When a request must be answered, of which head and body came at these times. A partner's
+    /// time runs while its body does; a client on a slow line has its own, of the body alone.
+    #[must_use]
+    pub fn answer_by(&self, head: Instant, body: Instant) -> Instant {
+        let since = match self.kind {
+            EventKind::Notification => head,
+            EventKind::Conversion => body,
+            EventKind::Impression | EventKind::View | EventKind::Click => body,
+        };
+        // Beyond what a clock can tell nobody waits.
+        since.checked_add(self.answer_within).unwrap_or(since + FAR)
     }
 }
 

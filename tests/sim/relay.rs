@@ -165,7 +165,7 @@ impl Relay {
             lane: Lane::Live,
             unity: Unity::Each,
             key: None,
-            answer_within: Duration::from_secs(2),
+            answer_by: tokio::time::Instant::now() + Duration::from_secs(2),
         };
         let Taken::Each(results) = self.intake.accept(request).await.unwrap() else {
             panic!("nothing was stored")

@@ -1,20 +1,21 @@
-//! Stores that do not store: one has failed, one does not answer.
+//! Stores that do not store: one has failed, one is late or never answers.
 
 use std::time::Duration;
 
 use beacon_relay::clock::Timestamp;
 use beacon_relay::event::{DedupeKey, DestinationName, EventKind};
 use beacon_relay::spool::{
-    AppendError, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease, Receipt,
-    Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault, Want,
+    AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, Found, Lease,
+    Receipt, Replayed, SettleError, Settlement, Shelf, Spool, SpoolFuture, SpoolStats, StoreFault,
+    Want,
 };
 use bytes::Bytes;
 
 /// A store that has failed: every call ends with its fault.
 pub(crate) struct BrokenSpool;
 
-/// A store that never answers what it is to store; the rest of it has failed.
-pub(crate) struct SilentSpool;
+/// A store that answers so late what it is to store; the rest of it has failed.
+pub(crate) struct LateSpool(pub(crate) Duration);
 
 fn fault() -> StoreFault {
     StoreFault { doing: "syncing".to_owned(), cause: "input/output error".to_owned() }
@@ -91,9 +92,13 @@ impl Spool for BrokenSpool {
     }
 }
 
-impl Spool for SilentSpool {
-    fn append(&self, _: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
-        Box::pin(std::future::pending())
+impl Spool for LateSpool {
+    fn append(&self, batch: Batch) -> SpoolFuture<'_, Receipt, AppendError> {
+        Box::pin(async move {
+            tokio::time::sleep(self.0).await;
+            let stored = batch.events.iter().map(|event| Appended::Stored(event.event.id));
+            Ok(Receipt { appended: stored.collect(), repeated: false })
+        })
     }
 
     fn lease<'a>(

@@ -11,7 +11,7 @@ mod rogue_upstream;
 mod test_relay;
 mod tunnel_proxy;
 
-pub(crate) use self::broken_spool::{BrokenSpool, SilentSpool};
+pub(crate) use self::broken_spool::{BrokenSpool, LateSpool};
 pub(crate) use self::counted_upstream::{CountedUpstream, Farewell, Seen};
 pub(crate) use self::fake_upstream::{FakeUpstream, any_json};
 pub(crate) use self::fake_vendor::FakeVendor;

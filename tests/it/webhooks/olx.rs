@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::support::{
-    BrokenSpool, CountedUpstream, FakeUpstream, ORDER, RawAnswer, RawClient, SilentSpool,
-    TestRelay, post,
+    BrokenSpool, CountedUpstream, FakeUpstream, LateSpool, ORDER, RawAnswer, RawClient, TestRelay,
+    post,
 };
 
 /// The vendor gives a notification up that is not answered in this time.
@@ -118,11 +118,17 @@ async fn every_flow_arrives_once_at_each_of_two_back_offices() {
     relay.finish().await;
 }
 
-/// Answers one notification in front of a store that does not store.
-async fn in_front_of(spool: Arc<dyn Spool>) -> (RawAnswer, Duration) {
+/// Answers one request in front of a store that does not store; its last byte comes after `pause`.
+async fn in_front_of(
+    spool: Arc<dyn Spool>,
+    more: &str,
+    request: Vec<u8>,
+    pause: Duration,
+) -> (RawAnswer, Duration) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("relay.toml");
-    std::fs::write(&file, "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n").unwrap();
+    let written = format!("[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n{more}\n");
+    std::fs::write(&file, written).unwrap();
     let environment = vec![("OLX_SECRET".to_owned(), "test-secret".to_owned())];
     let plan = Layers { file: Some(file), environment, ..Layers::default() }.plan().unwrap();
     let sources = plan.sources.into_iter();
@@ -140,9 +146,16 @@ async fn in_front_of(spool: Arc<dyn Spool>) -> (RawAnswer, Duration) {
     let serving = Serving::new(Served { router, limits: plan.server.connections, tls: None });
     let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
     tasks.spawn(listener::serve(listener, serving, stop.clone(), stop.clone()));
-    let (_, head, body) = flows().swap_remove(0);
+    let (most, last) = request.split_at(request.len() - 1);
+    let mut client = RawClient::connect(listen).await;
     let since = Instant::now();
-    let answer = RawClient::connect(listen).await.exchange(&post(PATH, &head, body)).await;
+    client.send(most).await;
+    // A late byte is late on purpose.
+    let early = tokio::time::timeout(pause, client.answer()).await;
+    let answer = match early {
+        Ok(answer) => answer.unwrap(),
+        Err(_elapsed) => client.exchange(last).await,
+    };
     let took = since.elapsed();
     stop.cancel();
     tasks.close();
@@ -152,14 +165,54 @@ async fn in_front_of(spool: Arc<dyn Spool>) -> (RawAnswer, Duration) {
 
 #[tokio::test]
 async fn a_store_that_fails_or_does_not_answer_is_told_in_the_vendors_time() {
-    let stores: [(Arc<dyn Spool>, Duration); 2] =
-        [(Arc::new(BrokenSpool), Duration::ZERO), (Arc::new(SilentSpool), Duration::from_secs(1))];
+    let stores: [(Arc<dyn Spool>, Duration); 2] = [
+        (Arc::new(BrokenSpool), Duration::ZERO),
+        (Arc::new(LateSpool(Duration::MAX)), Duration::from_secs(1)),
+    ];
     for (spool, least) in stores {
-        let (answer, took) = in_front_of(spool).await;
+        let (_, head, body) = flows().swap_remove(0);
+        let request = post(PATH, &head, body);
+        let (answer, took) = in_front_of(spool, "", request, Duration::ZERO).await;
         assert_eq!((answer.status, &answer.json()["code"]), (503, &"store_unavailable".into()));
         assert!(answer.header("retry-after").is_some());
         assert!((least..VENDOR_WAITS).contains(&took), "answered after {took:?}");
     }
+}
+
+/// Body and store are each within the time for an answer, and together they are not.
+#[tokio::test]
+async fn a_partners_time_runs_from_its_head_to_the_answer() {
+    let (within, late) = ("answer_within = \"3 s\"", Duration::from_secs(2));
+    let (_, head, body) = flows().swap_remove(0);
+    let request = || post(PATH, &head, &body);
+    let store = |after| Arc::new(LateSpool(after));
+    let quick = Duration::ZERO;
+    let (answer, _) = in_front_of(store(quick), within, request(), late).await;
+    assert_eq!(answer.status, 200, "a late body alone: {}", answer.text());
+    let (answer, _) = in_front_of(store(late), within, request(), quick).await;
+    assert_eq!(answer.status, 200, "a late store alone: {}", answer.text());
+    let (answer, took) = in_front_of(store(late), within, request(), late).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"store_unavailable".into()));
+    assert!(took < 2 * late, "answered after {took:?}");
+    // No body within the time is told in time too.
+    let (answer, took) = in_front_of(store(quick), within, request(), 10 * late).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (408, &"body_timeout".into()));
+    assert!(took < 5 * late, "answered after {took:?}");
+}
+
+/// Who is on a slow line has the time of a body for it, and the store has its own behind it.
+#[tokio::test]
+async fn the_time_of_a_client_on_a_slow_line_is_its_own() {
+    let within = "[[source]]\nname = \"beacon-conversion\"\nanswer_within = \"1 s\"";
+    let late = Duration::from_millis(1500);
+    let json = "Content-Type: application/json\r\n";
+    let order = || post("/v1/beacon/conversion", json, ORDER);
+    let store = |after| Arc::new(LateSpool(after));
+    let (answer, _) = in_front_of(store(Duration::ZERO), within, order(), late).await;
+    assert_eq!(answer.status, 202, "{}", answer.text());
+    let (answer, took) = in_front_of(store(Duration::MAX), within, order(), late).await;
+    assert_eq!((answer.status, &answer.json()["code"]), (503, &"store_unavailable".into()));
+    assert!(took >= Duration::from_millis(2500), "answered after {took:?}");
 }
 
 #[tokio::test]
