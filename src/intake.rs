@@ -101,6 +101,9 @@ struct Pending {
     awaited: Option<String>,
 }
 
+/// An item as it was judged; a refused one with its source, where it had one.
+type Judged = Result<Pending, (Option<Arc<Source>>, Reject)>;
+
 impl Intake {
     /// An intake that stores in `spool`.
     #[must_use]
@@ -145,6 +148,14 @@ impl Intake {
             }
             judged.push(item);
         }
+        let is_nothing = match unity {
+            Unity::AllOrNothing => judged.iter().any(Result::is_err),
+            Unity::Each => events.is_empty(),
+        };
+        if is_nothing && self.is_of_another(key, &judged, answer_by).await {
+            tallies.book_all(Outcome::Unavailable);
+            return Err(AppendError::KeyReused);
+        }
         if unity == Unity::AllOrNothing && judged.iter().any(Result::is_err) {
             tallies.book_all(Outcome::Rejected);
             let refused = judged.into_iter().enumerate();
@@ -184,12 +195,7 @@ impl Intake {
     }
 
     /// Admits one item; its event goes to `events`.
-    fn judge(
-        &self,
-        item: Result<Item, Reject>,
-        lane: Lane,
-        events: &mut Vec<NewEvent>,
-    ) -> Result<Pending, (Option<Arc<Source>>, Reject)> {
+    fn judge(&self, item: Result<Item, Reject>, lane: Lane, events: &mut Vec<NewEvent>) -> Judged {
         let Item { source, received, raw } = item.map_err(|reject| (None, reject))?;
         match source.admit(&received, &raw) {
             Ok(Admitted { event, warnings, unusable, awaited }) => {
@@ -206,6 +212,28 @@ impl Intake {
                 }
                 Err((Some(source), reject))
             }
+        }
+    }
+
+    /// Whether a request of which nothing is stored has the key of another one, or of one that was
+    /// taken before the rules changed. Who has not shown who it is learns nothing of keys; and a
+    /// store that cannot say makes no refused request a better one.
+    async fn is_of_another(&self, key: Option<Dedupe>, judged: &[Judged], by: Instant) -> bool {
+        let is_unknown = |item: &Judged| matches!(item, Err((_, Reject::Unauthorized)));
+        let Some(request) = key.filter(|_| !judged.iter().any(is_unknown)) else { return false };
+        let asked = Batch { events: Vec::new(), request: Some(request) };
+        match tokio::time::timeout_at(by, self.spool.append(asked)).await {
+            Ok(Ok(receipt)) => receipt.repeated,
+            Ok(Err(AppendError::KeyReused)) => true,
+            Ok(Err(
+                AppendError::Full { .. }
+                | AppendError::TooLarge { .. }
+                | AppendError::Busy
+                | AppendError::Closed
+                | AppendError::Unsure
+                | AppendError::Fault(_),
+            ))
+            | Err(_) => false,
         }
     }
 

@@ -131,7 +131,8 @@ pub struct Batch {
     /// The events in the request's order.
     pub events: Vec<NewEvent>,
     /// The request's `Idempotency-Key`, when it came with one; its fingerprint is of the whole
-    /// body. Its key is durable with the events or not at all, also when there are none to store.
+    /// body. Its key is durable with the events or not at all, also when all of them are
+    /// duplicates. Without events nothing is taken, and the key is only asked for.
     pub request: Option<Dedupe>,
 }
 

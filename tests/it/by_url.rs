@@ -276,11 +276,36 @@ async fn a_refused_request_leaves_its_key_free_for_the_mended_one() {
         assert!([202, 207].contains(&taken.status), "{target}: {}", taken.text());
         let again = relay.post_with(target, &head, mended).await;
         assert_eq!((again.status, again.text()), (taken.status, taken.text()));
-        let other = relay.post_with(target, &head, format!("{mended} ")).await;
-        problem(&other, 409, "idempotency_key_reused");
+        // With another body it is another request, whatever would become of that.
+        for other in [format!("{mended} "), wrong.clone()] {
+            let other = relay.post_with(target, &head, other).await;
+            problem(&other, 409, "idempotency_key_reused");
+        }
     }
     relay.settled().await;
     assert_eq!(upstream.sandbox.stats().requests, 4);
+    relay.finish().await;
+}
+
+/// Whether a key is known is told to nobody who has not signed.
+#[tokio::test]
+async fn a_stranger_learns_nothing_of_a_partners_keys() {
+    let upstream = FakeUpstream::start().await;
+    let config = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+    let relay = TestRelay::start_with(config, &upstream).await;
+    let body = r#"{"transaction_id":"b315c893-b42c-417a-9ecd-f060cb44cf13",
+        "object_id":"4f5ee709-28d7-4b68-8716-dd912157919f"}"#;
+    let signed = "Idempotency-Key: k\r\nX-Signature: f8e4392be361d8659adb3c34a30d879c3adbb4e5\r\n";
+    assert_eq!(relay.post_with("/webhooks/olx", signed, body).await.status, 200);
+    let unsigned = "Idempotency-Key: k\r\n";
+    for body in [body, "{}"] {
+        let answer = relay.post_with("/webhooks/olx", unsigned, body).await;
+        problem(&answer, 401, "unauthorized");
+    }
+    let other = format!("{body} ");
+    let answer = relay.post_with("/webhooks/olx", signed, &other).await;
+    problem(&answer, 409, "idempotency_key_reused");
+    relay.settled().await;
     relay.finish().await;
 }
 

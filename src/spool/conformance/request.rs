@@ -70,7 +70,7 @@ pub(crate) async fn a_request_is_answered_as_the_first_time<S: Store>() {
     stage.finish().await;
 }
 
-/// All of its events were duplicates or refused at the door.
+/// All of its events were duplicates. One without events only asks whether its key is taken.
 pub(crate) async fn a_request_with_nothing_to_store_is_known<S: Store>() {
     let mut stage = Stage::<S>::new();
     let of = stage.store(stage.keyed(1, 1, &["a"])).await;
@@ -78,15 +78,20 @@ pub(crate) async fn a_request_with_nothing_to_store_is_known<S: Store>() {
         events: vec![stage.keyed(1, 2, &["a"])],
         request: request(1, 1),
     };
-    let none = || Batch { events: Vec::new(), request: request(2, 2) };
+    let asks = |key, body| Batch { events: Vec::new(), request: request(key, body) };
+    assert_eq!(append(&stage, asks(1, 1)).await, Receipt::default());
     let appended = vec![Appended::Duplicate { of, fingerprint: print_of(1) }];
     for repeated in [false, true, true] {
         let receipt = append(&stage, repeats(&stage)).await;
         assert_eq!(receipt, Receipt { appended: appended.clone(), repeated });
-        assert_eq!(append(&stage, none()).await, Receipt { appended: Vec::new(), repeated });
+        let known = append(&stage, asks(1, 1)).await;
+        assert_eq!(known, Receipt { appended: appended.clone(), repeated: true });
+        reused(&stage, asks(1, 2)).await;
+        for body in [2, 3] {
+            assert_eq!(append(&stage, asks(2, body)).await, Receipt::default());
+        }
         stage.kill_and_reopen().await;
     }
-    reused(&stage, Batch { request: request(2, 3), ..none() }).await;
     assert_eq!(spooled(&stage.stats().await), 1);
     stage.finish().await;
 }

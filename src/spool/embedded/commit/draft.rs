@@ -213,6 +213,9 @@ impl<'a> Drafter<'a> {
         {
             return Ok(known);
         }
+        if batch.events.is_empty() {
+            return Ok(Plan::Judged { events: Vec::new(), request: None });
+        }
         let mut events = Vec::with_capacity(batch.events.len());
         for (new, lines) in batch.events.into_iter().zip(lines) {
             events.push(self.judge(new, lines)?);
