@@ -1,7 +1,7 @@
 //! What waits for the committing thread, with its bounds.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -126,6 +126,8 @@ struct Queue {
     closed: bool,
     /// What waits is not to be written.
     killed: bool,
+    /// The committing thread sleeps and has not been woken: waking it costs a system call.
+    asleep: bool,
 }
 
 /// What the committing thread is to do next.
@@ -162,7 +164,7 @@ impl Inbox {
     /// larger than the bounds is taken by an empty inbox.
     pub(super) fn offer(&self, command: Command, bytes: usize) -> Result<(), AppendError> {
         let events = command.events();
-        let mut queue = lock(&self.queue);
+        let queue = lock(&self.queue);
         if queue.closed {
             return Err(AppendError::Closed);
         }
@@ -170,30 +172,30 @@ impl Inbox {
         if over && !queue.entries.is_empty() {
             return Err(AppendError::Busy);
         }
-        self.push(&mut queue, command, bytes);
+        self.push(queue, command, bytes);
         Ok(())
     }
 
     /// Takes the settlement of a lease, of which there are no more than leases: it is never busy.
     pub(super) fn settle(&self, command: Command, bytes: usize) -> Result<(), SettleError> {
-        let mut queue = lock(&self.queue);
+        let queue = lock(&self.queue);
         if queue.closed {
             return Err(SettleError::LeaseLost);
         }
-        self.push(&mut queue, command, bytes);
+        self.push(queue, command, bytes);
         Ok(())
     }
 
     /// Takes what needs no room and is bounded by whoever asks for it.
     pub(super) fn upkeep(&self, command: Command, bytes: usize) -> Result<(), StoreFault> {
-        let mut queue = lock(&self.queue);
+        let queue = lock(&self.queue);
         if queue.closed {
             return Err(StoreFault {
                 doing: "asking the committing thread".to_owned(),
                 cause: "the spool is closing".to_owned(),
             });
         }
-        self.push(&mut queue, command, bytes);
+        self.push(queue, command, bytes);
         Ok(())
     }
 
@@ -202,24 +204,34 @@ impl Inbox {
         lock(&self.queue).closed
     }
 
-    fn push(&self, queue: &mut Queue, command: Command, bytes: usize) {
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, command: Command, bytes: usize) {
         queue.events += command.events();
         queue.bytes += bytes;
         queue.entries.push_back(Entry { command, bytes });
-        self.filled.notify_one();
+        self.wake(queue);
+    }
+
+    fn wake(&self, mut queue: MutexGuard<'_, Queue>) {
+        let asleep = std::mem::take(&mut queue.asleep);
+        // Or the woken thread would have to wait for it at once.
+        drop(queue);
+        if asleep {
+            self.filled.notify_one();
+        }
     }
 
     /// Lets the committing thread finish what is there and end.
     pub(super) fn close(&self) {
-        lock(&self.queue).closed = true;
-        self.filled.notify_one();
+        let mut queue = lock(&self.queue);
+        queue.closed = true;
+        self.wake(queue);
     }
 
     /// Lets the committing thread end at once.
     pub(super) fn kill(&self) {
         let mut queue = lock(&self.queue);
         (queue.closed, queue.killed) = (true, true);
-        self.filled.notify_one();
+        self.wake(queue);
     }
 
     /// Waits for work, and takes what one commit holds.
@@ -236,6 +248,7 @@ impl Inbox {
             if queue.closed {
                 return Next::Closed;
             }
+            queue.asleep = true;
             queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
