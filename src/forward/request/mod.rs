@@ -50,6 +50,8 @@ pub enum Route {
 #[derive(Clone, Debug)]
 pub struct Shape {
     base: Origin,
+    /// The base as it stands in every request's URL.
+    authority: Result<Authority, Unsendable>,
     target: Target,
     lead: Lead,
 }
@@ -68,8 +70,9 @@ pub enum Unsendable {
 impl Shape {
     /// The shape of requests to an origin.
     #[must_use]
-    pub const fn new(base: Origin, target: Target, lead: Lead) -> Self {
-        Self { base, target, lead }
+    pub fn new(base: Origin, target: Target, lead: Lead) -> Self {
+        let authority = authority(&base);
+        Self { base, authority, target, lead }
     }
 
     /// What stands above the body.
@@ -115,7 +118,7 @@ impl Shape {
         now: Timestamp,
     ) -> Result<Request<Full<Bytes>>, Unsendable> {
         let (to, uri) = match &self.target {
-            Target::Fixed(path) => (To::Base, uri(&self.base, path.clone())?),
+            Target::Fixed(path) => (To::Base, self.at_base(path.clone())?),
             Target::Verbatim(by_url) => self.verbatim(by_url, &event.target)?,
         };
         let mut request = Request::new(Full::new(event.body.bytes().clone()));
@@ -136,19 +139,24 @@ impl Shape {
 
     fn verbatim(&self, by_url: &ByUrl, target: &Bytes) -> Result<(To, Uri), Unsendable> {
         if target.starts_with(b"/") {
-            return Ok((To::Base, uri(&self.base, path(target.clone())?)?));
+            return Ok((To::Base, self.at_base(path(target.clone())?)?));
         }
         let url = std::str::from_utf8(target).map_err(|_| Unsendable::Target)?;
         let url = EventUrl::parse(url).map_err(|_| Unsendable::Target)?;
         if !by_url.origins.contain(&url.origin) {
             return Err(Unsendable::Origin);
         }
-        let origin = match by_url.route {
-            Route::Own => &url.origin,
-            Route::Base => &self.base,
-        };
-        let to = if *origin == self.base { To::Base } else { To::Other };
-        Ok((to, uri(origin, path(url.target)?)?))
+        let path = path(url.target)?;
+        let is_own = by_url.route == Route::Own && url.origin != self.base;
+        if is_own {
+            Ok((To::Other, uri(&url.origin, authority(&url.origin)?, path)?))
+        } else {
+            Ok((To::Base, self.at_base(path)?))
+        }
+    }
+
+    fn at_base(&self, path: PathAndQuery) -> Result<Uri, Unsendable> {
+        uri(&self.base, self.authority.clone()?, path)
     }
 }
 
@@ -156,14 +164,17 @@ fn path(target: Bytes) -> Result<PathAndQuery, Unsendable> {
     PathAndQuery::from_maybe_shared(target).map_err(|_| Unsendable::Target)
 }
 
-fn uri(origin: &Origin, path: PathAndQuery) -> Result<Uri, Unsendable> {
+fn authority(origin: &Origin) -> Result<Authority, Unsendable> {
+    Authority::from_maybe_shared(Bytes::from(origin.authority())).map_err(|_| Unsendable::Origin)
+}
+
+fn uri(origin: &Origin, authority: Authority, path: PathAndQuery) -> Result<Uri, Unsendable> {
     let mut parts = http::uri::Parts::default();
     parts.scheme = Some(match origin.scheme() {
         crate::origin::Scheme::Http => Scheme::HTTP,
         crate::origin::Scheme::Https => Scheme::HTTPS,
     });
-    let authority = Authority::from_maybe_shared(Bytes::from(origin.authority()));
-    parts.authority = Some(authority.map_err(|_| Unsendable::Origin)?);
+    parts.authority = Some(authority);
     parts.path_and_query = Some(path);
     Uri::from_parts(parts).map_err(|_| Unsendable::Target)
 }
