@@ -50,7 +50,11 @@ impl<'a> Node<'a> {
             return Some(self);
         }
         pointer.strip_prefix('/')?.split('/').try_fold(self, |node, step| {
-            let step = step.replace("~1", "/").replace("~0", "~");
+            let step = if step.contains('~') {
+                Cow::Owned(step.replace("~1", "/").replace("~0", "~"))
+            } else {
+                Cow::Borrowed(step)
+            };
             match node {
                 Node::Array(items) => items.get(step.parse::<usize>().ok()?),
                 Node::Object(_) => node.get(&step),
