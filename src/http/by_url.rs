@@ -15,6 +15,7 @@ use super::receive::{Door, Posted, Way, target};
 use crate::caller::Caller;
 use crate::event::SourceName;
 use crate::intake::Item;
+use crate::source::auth::Auth;
 use crate::source::by_url::{ByUrl, Reader};
 use crate::source::items::Items;
 use crate::source::{Decode, Raw, Reject, Takes};
@@ -70,6 +71,7 @@ impl Events {
         let by = self.reader.sources().iter().map(|one| one.settings().answer_by(head, read));
         let way = Way {
             name: &self.name,
+            auth: &Auth::Clients,
             asked: Asked::take(target(parts)).0,
             answer_by: by.min().unwrap_or(read),
         };

@@ -22,10 +22,12 @@ use crate::clock::Clock;
 use crate::event::{Dedupe, EventKind, SourceName};
 use crate::intake::{self, Intake, Item, Taken, Unity};
 use crate::metrics::Metrics;
+use crate::source::auth::Auth;
+use crate::source::idempotency::{self, Holder};
 use crate::source::items::Items;
 use crate::source::keep::Keep;
 use crate::source::sent_at::{self, SentAt};
-use crate::source::{Get, OnInvalid, Received, Reject, Settings, Source, Takes, idempotency};
+use crate::source::{Get, OnInvalid, Received, Reject, Settings, Source, Takes};
 use crate::spool::AppendError;
 
 /// What one request may cost.
@@ -194,7 +196,7 @@ impl Door {
             // The event URL is opaque: nothing in it is ours.
             Takes::One => (Asked::NOTHING, Bytes::copy_from_slice(bare.as_bytes())),
         };
-        let way = Way { name, asked, answer_by };
+        let way = Way { name, auth: &source.settings().auth, asked, answer_by };
         let (items, key, _held) = self.items(&way, *takes, parts, &bare, &caller, came).await?;
         let received = Arc::new(self.received(target, caller, parts));
         let item = |raw| {
@@ -221,11 +223,11 @@ impl Door {
     ) -> Result<(Items, Option<Dedupe>, Held), Problem> {
         let key = asked::key(&parts.headers)?;
         let (raw, held) = self.bodies.inflate(came, way.answer_by).await?;
-        let (client, name) = (caller.client.clone(), way.name.clone());
+        let (holder, name) = (Holder::of(caller, way.auth), way.name.clone());
         let target = key.as_ref().map(|_| target.to_owned()).unwrap_or_default();
         let request = move |body: &[u8]| {
             let key = key?;
-            Some(idempotency::request(client.as_ref(), &name, &key, target.as_bytes(), body))
+            Some(idempotency::request(&holder, &name, &key, target.as_bytes(), body))
         };
         let (items, key) = self.bodies.split(raw, takes, request, way.answer_by).await?;
         let count = match &items {
@@ -303,6 +305,8 @@ struct Opened<'a> {
 pub(super) struct Way<'a> {
     /// What it is called in the ledger, and what a request's key belongs to.
     pub(super) name: &'a SourceName,
+    /// How it knows its senders, to whom their requests' keys belong.
+    pub(super) auth: &'a Auth,
     /// What was asked for.
     pub(super) asked: Asked,
     /// When it must be answered.

@@ -309,6 +309,38 @@ async fn a_stranger_learns_nothing_of_a_partners_keys() {
     relay.finish().await;
 }
 
+/// Two strangers, and two visitors of one page, who happen upon one key or try out another's.
+#[tokio::test]
+async fn who_is_not_known_meets_no_keys_of_another_address() {
+    let upstream = FakeUpstream::start().await;
+    let config = "[server]\nauth = \"open\"\ntrusted_proxies = [\"127.0.0.1\"]\n\
+                  [[client]]\nname = \"page\"\norigins = [\"https://shop.example\"]\n";
+    let relay = TestRelay::start_with(config, &upstream).await;
+    let (here, there, page) = ("192.0.2.1", "192.0.2.2", "Origin: https://shop.example\r\n");
+    let (own, other) = (r#"{"user_id":"u"}"#, r#"{"user_id":"v"}"#);
+    let mut ids = Vec::new();
+    for (from, more, body, status) in [
+        (here, "", own, 202),
+        (there, "", other, 202),
+        (here, page, other, 202),
+        (there, page, own, 202),
+        // Each of them has its own.
+        (here, "", own, 202),
+        (there, page, own, 202),
+        (here, "", other, 409),
+        (there, page, other, 409),
+    ] {
+        let head = format!("X-Forwarded-For: {from}\r\nIdempotency-Key: 1\r\n{more}");
+        let answer = relay.post_with("/v1/beacon/view/1", &head, body).await;
+        assert_eq!(answer.status, status, "{from} {more} {body}: {}", answer.text());
+        ids.push(answer.header("beacon-relay-event-id").map(str::to_owned));
+    }
+    assert_eq!((&ids[4], &ids[5]), (&ids[0], &ids[3]));
+    relay.settled().await;
+    assert_eq!(upstream.sandbox.stats().requests, 4);
+    relay.finish().await;
+}
+
 #[tokio::test]
 async fn requests_with_one_key_at_once_store_once() {
     let upstream = FakeUpstream::start().await;
