@@ -96,6 +96,9 @@ fn describe(plan: &Plan, directory: &[String]) -> String {
         if let Some(lookup) = plan.lookups.iter().find(|one| one.source == source.name) {
             let (rate, most) = (lookup.rate, lookup.attempts_max);
             lines.push(format!("  {:<18} looked up when late: {rate}, {most} attempts", ""));
+            if let Some(proxy) = &lookup.asking.proxy {
+                lines.push(format!("  {:<18} looked up through {proxy:?}", ""));
+            }
         }
         if source.on_invalid == OnInvalid::DeadLetter {
             lines.push(format!("  {:<18} what cannot be used is kept as dead letters", ""));

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::egress;
 use super::layers::Value;
 use super::reader::Reader;
 use super::secret::{self, Outside};
@@ -13,7 +14,6 @@ use super::sources::Standing;
 use crate::caller::Rate;
 use crate::event::EventKind;
 use crate::forward::backoff::Backoff;
-use crate::forward::client::Trust;
 use crate::lookup::{Asking, Content, Grant, MARK, Mapping, Member, Pending, Settings};
 use crate::origin::{EventUrl, Scheme};
 use crate::source::{self, Selector};
@@ -54,7 +54,12 @@ pub(super) fn read(
         None => Some(None),
     };
     let mapping = mapping(&inner);
-    let trust = trust(&inner);
+    let proxy = egress::proxy(&inner, outside);
+    if proxy.is_some() && !are_https(url.as_deref(), grant.as_ref()) {
+        let remedy = "write https:// for url and token.url, or leave the proxy out";
+        inner.fault("proxy", "would read what goes to a URL without TLS", remedy);
+    }
+    let trust = egress::trust(&inner);
     let within = inner.span("within").unwrap_or(WITHIN);
     let answer_bytes_max = inner.bytes("answer_max").and_then(|bytes| {
         let fits = (1..=16 << 20).contains(&bytes);
@@ -78,6 +83,7 @@ pub(super) fn read(
             headers,
             grant: grant?,
             trust: trust?,
+            proxy,
             within,
             answer_bytes_max: answer_bytes_max.unwrap_or(ANSWER_BYTES_MAX),
         },
@@ -130,6 +136,14 @@ fn is_safe(inner: &Reader<'_>, url: &str) -> bool {
         inner.fault("url", "would send credentials in plain", "write https://");
     }
     is_safe
+}
+
+/// Whether a proxy on the way sees no more than host and port.
+fn are_https(url: Option<&str>, grant: Option<&Option<Grant>>) -> bool {
+    let url = url.and_then(|url| url.replace("{id}", "x").parse().ok());
+    let token = grant.and_then(Option::as_ref).map(|grant| grant.url.clone());
+    let is_https = |url: &Uri| url.scheme() == Some(&http::uri::Scheme::HTTPS);
+    [url, token].iter().flatten().all(is_https)
 }
 
 /// What stands in each notification for the id that it is awaited by.
@@ -279,16 +293,4 @@ fn backoff(retry: Reader<'_>) -> Backoff {
     }
     retry.finish();
     backoff
-}
-
-fn trust(inner: &Reader<'_>) -> Option<Trust> {
-    let Some(path) = inner.file("ca_file") else { return Some(Trust::default()) };
-    let read = std::fs::read(path).map_err(|error| format!("cannot be read: {error}"));
-    match read.and_then(|pem| Trust::only(&pem).map_err(|fault| fault.to_string())) {
-        Ok(trust) => Some(trust),
-        Err(why) => {
-            inner.fault("ca_file", format!("names a file that {why}"), "");
-            None
-        }
-    }
 }

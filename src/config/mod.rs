@@ -7,6 +7,7 @@ mod admin;
 mod auth;
 mod clients;
 mod destinations;
+mod egress;
 pub mod fault;
 mod layers;
 mod lookups;

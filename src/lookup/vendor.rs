@@ -8,16 +8,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::Outcome;
 use crate::clock::{Clock, Timestamp};
-use crate::forward::client::Trust;
+use crate::forward::client::{Proxy, Trust, Web};
 use crate::forward::verdict::asked_wait;
 
 /// A token of which nobody says how long it lasts is asked for anew after this, or at a 401.
@@ -36,6 +32,8 @@ pub struct Settings {
     pub grant: Option<Grant>,
     /// Whose certificates are believed.
     pub trust: Trust,
+    /// What its requests go through.
+    pub proxy: Option<Proxy>,
     /// Longest that one lookup may take, tokens included.
     pub within: Duration,
     /// Bytes of an answer.
@@ -71,7 +69,7 @@ impl From<Outcome> for Failure {
 /// A vendor that can be asked.
 pub(super) struct Vendor {
     settings: Settings,
-    web: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    web: Web,
     token: Mutex<Option<Token>>,
     clock: Clock,
 }
@@ -91,15 +89,7 @@ struct Granted {
 
 impl Vendor {
     pub(super) fn new(settings: Settings, clock: Clock) -> Self {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new()
-            .with_tls_config(settings.trust.config())
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        let web = Client::builder(TokioExecutor::new()).build(https);
+        let web = Web::new(&settings.trust, settings.proxy.clone());
         Self { settings, web, token: Mutex::default(), clock }
     }
 

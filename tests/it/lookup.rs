@@ -3,7 +3,9 @@
 use beacon_relay::config::Layers;
 use serde_json::json;
 
-use crate::support::{CountedUpstream, FakeUpstream, FakeVendor, RawAnswer, TestRelay};
+use crate::support::{
+    CountedUpstream, FakeUpstream, FakeVendor, RawAnswer, TestRelay, TunnelProxy,
+};
 
 const PAGE: &str = include_str!("../../docs/partners/olx.md");
 const ID: &str = "4f5ee709-28d7-4b68-8716-dd912157919f";
@@ -142,6 +144,45 @@ async fn what_comes_is_awaited_no_longer_and_the_rest_outlives_a_restart() {
     relay.finish().await;
 }
 
+/// Token and answer, with a certificate of the partner's own.
+#[tokio::test]
+async fn a_partner_behind_a_proxy_is_asked_in_a_tunnel() {
+    let (vendor, backoffice) = (FakeVendor::start_tls().await, CountedUpstream::start().await);
+    let (upstream, proxy) = (FakeUpstream::start().await, TunnelProxy::start().await);
+    let dir = tempfile::tempdir().unwrap();
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, vendor.authority_pem()).unwrap();
+    let way = format!(
+        "ca_file = {ca_file:?}\nproxy = \"{}\"\nproxy_credentials_env = \"ADMIN_TOKEN\"",
+        proxy.url()
+    );
+    let relay = TestRelay::start_with(&olx(&vendor, &backoffice, &way), &upstream).await;
+    vendor.answer(&[401], &[POSTED]);
+    awaits(&relay, "olx-adverts", ID, "0 s").await;
+    nothing_awaited(&relay).await;
+    relay.settled().await;
+    assert_eq!(backoffice.seen().len(), 1);
+    assert_eq!(vendor.asked(), (vec![ID.to_owned(); 2], 2));
+    let heads = proxy.heads();
+    let host = vendor.url().replace("https://", "");
+    assert!(!heads.is_empty());
+    for head in heads {
+        assert!(head.starts_with(&format!("CONNECT {host} ")), "{head}");
+        // `hush`, of the environment of the tests.
+        assert!(head.contains("Proxy-Authorization: Basic aHVzaA==\r\n"), "{head}");
+    }
+    relay.finish().await;
+    // A proxy that is not there is a vendor that does not answer.
+    let gone = way.replace(&proxy.url(), "http://127.0.0.1:1") + "\nattempts_max = 1";
+    let relay = TestRelay::start_with(&olx(&vendor, &backoffice, &gone), &upstream).await;
+    awaits(&relay, "olx-adverts", ID, "0 s").await;
+    nothing_awaited(&relay).await;
+    let line = "beacon_relay_lookups_total{source=\"olx-adverts\",outcome=\"failed\"} 1";
+    has_metric(&relay, line).await;
+    assert_eq!(vendor.asked().0.len(), 2);
+    relay.finish().await;
+}
+
 #[tokio::test]
 async fn what_nobody_tells_is_given_up() {
     let (vendor, backoffice) = (FakeVendor::start().await, CountedUpstream::start().await);
@@ -236,6 +277,28 @@ async fn a_person_asks_by_hand() {
     relay.settled().await;
     assert_eq!(backoffice.seen().len(), 1);
     relay.finish().await;
+}
+
+#[tokio::test]
+async fn a_proxy_never_reads_what_is_asked() {
+    let (vendor, backoffice) = (FakeVendor::start().await, CountedUpstream::start().await);
+    for (way, told) in [
+        ("proxy = \"http://127.0.0.1:1\"", "would read what goes to a URL without TLS"),
+        ("proxy = \"https://127.0.0.1:1\"", "is spoken to over TLS"),
+        ("proxy_credentials_env = \"ADMIN_TOKEN\"", "stands without a proxy"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("relay.toml");
+        std::fs::write(&file, olx(&vendor, &backoffice, way)).unwrap();
+        let environment = ["OLX_SECRET", "OLX_API_KEY", "OLX_CLIENT_ID", "OLX_CLIENT_SECRET"]
+            .into_iter()
+            .chain(["ADMIN_TOKEN"])
+            .map(|name| (name.to_owned(), "s".to_owned()));
+        let layers =
+            Layers { file: Some(file), environment: environment.collect(), ..Layers::default() };
+        let faults = layers.plan().unwrap_err().to_string();
+        assert!(faults.contains(told) && faults.contains("proxy"), "{faults}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tower::{BoxError, Service};
 
 use super::Network;
 use super::line::{Facts, Line};
-use super::lookup::{Lookup, Private, Reach};
+use super::lookup::{Lookup, Private, Reach, Resolve, System};
 use super::proxy::Proxy;
 
 type Opening<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
@@ -37,22 +37,22 @@ pub(super) struct Dial {
 impl Dial {
     pub(super) fn new(network: &Network, age_max: Duration) -> Self {
         let reach = if network.allow_private { Reach::Any } else { Reach::Public };
-        let tcp = |reach| {
-            let mut tcp =
-                Tcp::new_with_resolver(Lookup { resolver: Arc::clone(&network.resolver), reach });
-            tcp.enforce_http(false);
-            tcp.set_nodelay(true);
-            tcp
-        };
         let base = (network.base.scheme().as_str().to_owned(), network.base.authority());
         Self {
-            own: tcp(Reach::Any),
-            named: tcp(reach),
+            own: tcp(&network.resolver, Reach::Any),
+            named: tcp(&network.resolver, reach),
             reach,
             base: Arc::new(base),
             proxy: network.proxy.clone(),
             age_max,
         }
+    }
+
+    /// Connects to whatever the operator names.
+    pub(super) fn anywhere(proxy: Option<Proxy>, age_max: Duration) -> Self {
+        let tcp = tcp(&(Arc::new(System) as Arc<dyn Resolve>), Reach::Any);
+        let (own, named, reach) = (tcp.clone(), tcp, Reach::Any);
+        Self { own, named, reach, base: Arc::default(), proxy, age_max }
     }
 
     /// How far a connection to `uri` may go.
@@ -86,6 +86,13 @@ impl Dial {
         }
         Box::pin(async move { Ok((tunnel.call(uri).await?, false)) })
     }
+}
+
+fn tcp(resolver: &Arc<dyn Resolve>, reach: Reach) -> Tcp {
+    let mut tcp = Tcp::new_with_resolver(Lookup { resolver: Arc::clone(resolver), reach });
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp
 }
 
 impl Service<Uri> for Dial {

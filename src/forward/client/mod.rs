@@ -9,6 +9,7 @@ mod line;
 mod lookup;
 mod proxy;
 mod trust;
+mod web;
 
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use line::Used;
 pub use lookup::{Private, Resolve, Resolving, System};
 pub use proxy::{Proxy, ProxyFault};
 pub use trust::{Trust, TrustFault};
+pub use web::Web;
 
 /// What a client may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -137,7 +137,7 @@ impl CountedUpstream {
 }
 
 /// A server's side of TLS under `localhost`, and the authority that vouches for it.
-fn tls(protocols: &[&str]) -> (TlsAcceptor, String) {
+pub(super) fn tls(protocols: &[&str]) -> (TlsAcceptor, String) {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -9,8 +9,13 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+
+use super::counted_upstream::tls;
 
 /// The key that each request must carry, and the client that tokens are for, `client:hush`.
 const API_KEY: &str = "api-key";
@@ -34,25 +39,55 @@ type Shared = Arc<Mutex<Told>>;
 pub(crate) struct FakeVendor {
     addr: SocketAddr,
     told: Shared,
+    authority_pem: Option<String>,
     _serving: AbortOnDropHandle<()>,
 }
 
 impl FakeVendor {
     pub(crate) async fn start() -> Self {
         let told = Shared::default();
-        let router = Router::new()
-            .route("/oauth/v1/token", post(grant))
-            .route("/advert/v1/{id}/meta", get(meta))
-            .with_state(Arc::clone(&told));
+        let router = router(&told);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let serving = async move { axum::serve(listener, router).await.unwrap() };
         let serving = TaskTracker::new().spawn(serving);
-        Self { addr, told, _serving: AbortOnDropHandle::new(serving) }
+        Self { addr, told, authority_pem: None, _serving: AbortOnDropHandle::new(serving) }
     }
 
+    /// One behind TLS.
+    pub(crate) async fn start_tls() -> Self {
+        let told = Shared::default();
+        let service = TowerToHyperService::new(router(&told));
+        let (acceptor, authority_pem) = tls(&["h2", "http/1.1"]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let tasks = TaskTracker::new();
+        let serving = tasks.clone().spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let (acceptor, service) = (acceptor.clone(), service.clone());
+                tasks.spawn(async move {
+                    // A client that does not believe the certificate ends here.
+                    let Ok(stream) = acceptor.accept(stream).await else { return };
+                    let builder = Builder::new(TokioExecutor::new());
+                    let serving = builder.serve_connection(TokioIo::new(stream), service);
+                    serving.await.unwrap_or_default();
+                });
+            }
+        });
+        let authority_pem = Some(authority_pem);
+        Self { addr, told, authority_pem, _serving: AbortOnDropHandle::new(serving) }
+    }
+
+    /// Its origin, under the name that its certificate has.
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.authority_pem.is_some() { "https" } else { "http" };
+        format!("{scheme}://localhost:{}", self.addr.port())
+    }
+
+    /// The authority that signed its certificate.
+    pub(crate) fn authority_pem(&self) -> &str {
+        self.authority_pem.as_deref().expect("it has TLS")
     }
 
     /// What it answers next: these statuses, then 200 with these bodies, the last one for ever.
@@ -68,6 +103,13 @@ impl FakeVendor {
         let told = self.told.lock().unwrap();
         (told.asked.clone(), told.tokens)
     }
+}
+
+fn router(told: &Shared) -> Router {
+    Router::new()
+        .route("/oauth/v1/token", post(grant))
+        .route("/advert/v1/{id}/meta", get(meta))
+        .with_state(Arc::clone(told))
 }
 
 fn is(headers: &HeaderMap, name: &str, value: &str) -> bool {
