@@ -4,7 +4,7 @@ use std::process::Output;
 
 use tokio::process::Command;
 
-use crate::support::{CountedUpstream, FakeUpstream, TestRelay};
+use crate::support::{CountedUpstream, FakeUpstream, KeptPort, TestRelay};
 
 /// Runs the binary against a relay's admin listener.
 async fn run(relay: &TestRelay, args: &[&str]) -> Output {
@@ -124,7 +124,8 @@ async fn a_token_is_asked_for_in_words_that_name_its_setting() {
 
 #[tokio::test]
 async fn where_no_relay_answers_it_says_what_to_look_at() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let kept = KeptPort::any();
+    let free = kept.addr();
     for args in [&["status"][..], &["dead", "list"], &["resume", "events-api"]] {
         let error = refused(&run_at(&format!("http://{free}"), args).await);
         assert!(error.contains("nothing answers on") && error.contains("--url"), "{error}");

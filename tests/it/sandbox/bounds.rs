@@ -136,13 +136,13 @@ async fn stopping_closes_every_connection() {
     let held_h2 = TaskTracker::new().spawn(waiting);
     upstream.next_event().await;
     let addr = upstream.addr();
-    let sandbox = upstream.stop().await;
+    let gone = upstream.stopped().await;
     assert_eq!((idle.end().await, held.end().await), (End::Closed, End::Closed));
     assert!(timeout(SOON, held_h2).await.expect("ends soon").unwrap().is_err());
     assert!(timeout(SOON, driven).await.is_ok());
-    let stats = sandbox.stats();
-    assert_eq!((stats.in_hand, stats.connections_open, stats.unanswered), (0, 0, 2));
     assert!(TcpStream::connect(addr).await.is_err());
+    let stats = gone.again().await.stop().await.stats();
+    assert_eq!((stats.in_hand, stats.connections_open, stats.unanswered), (0, 0, 2));
 }
 
 async fn http2(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use beacon_relay::clock::Clock;
 use beacon_relay::json;
 use beacon_relay::sandbox::{Arrival, Judge, Judgement, Limits, Sandbox};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -21,6 +21,7 @@ pub(crate) struct FakeUpstream {
     /// The sandbox, for its counts and arrivals.
     pub(crate) sandbox: Sandbox,
     addr: SocketAddr,
+    port: KeptPort,
     latest: watch::Receiver<u64>,
     seen: u64,
     serving: JoinHandle<io::Result<()>>,
@@ -47,17 +48,16 @@ impl FakeUpstream {
     }
 
     async fn serve(sandbox: Sandbox) -> Self {
-        Self::serve_at(sandbox, "127.0.0.1:0".parse().unwrap()).await
+        Self::serve_at(sandbox, KeptPort::any())
     }
 
-    async fn serve_at(sandbox: Sandbox, addr: SocketAddr) -> Self {
-        let listener = TcpListener::bind(addr).await.unwrap();
-        let addr = listener.local_addr().unwrap();
+    fn serve_at(sandbox: Sandbox, port: KeptPort) -> Self {
+        let (listener, addr) = (port.listen(), port.addr());
         let stop = CancellationToken::new();
         let (served, told) = (sandbox.clone(), stop.clone());
         let serving = TaskTracker::new().spawn(async move { served.serve(listener, told).await });
         let latest = sandbox.latest();
-        Self { sandbox, addr, latest, seen: 0, serving, stop: stop.drop_guard() }
+        Self { sandbox, addr, port, latest, seen: 0, serving, stop: stop.drop_guard() }
     }
 
     /// Where it listens.
@@ -98,27 +98,56 @@ impl FakeUpstream {
 
     /// Stops it, to be started again at the same address.
     pub(crate) async fn stopped(self) -> GoneUpstream {
-        let addr = self.addr;
-        GoneUpstream { sandbox: self.stop().await, addr }
+        drop(self.stop);
+        timeout(SOON, self.serving).await.expect("stops soon").unwrap().unwrap();
+        GoneUpstream { sandbox: self.sandbox, port: self.port }
     }
 
     /// Stops it and waits until all its connections are closed.
     pub(crate) async fn stop(self) -> Sandbox {
-        drop(self.stop);
-        timeout(SOON, self.serving).await.expect("stops soon").unwrap().unwrap();
-        self.sandbox
+        self.stopped().await.sandbox
     }
 }
 
 /// An upstream that went away.
 pub(crate) struct GoneUpstream {
     sandbox: Sandbox,
-    addr: SocketAddr,
+    port: KeptPort,
 }
 
 impl GoneUpstream {
     /// Comes back, and knows what arrived before.
     pub(crate) async fn again(self) -> FakeUpstream {
-        FakeUpstream::serve_at(self.sandbox, self.addr).await
+        FakeUpstream::serve_at(self.sandbox, self.port)
     }
+}
+
+/// A port of loopback that is a test's own until it is dropped. Connections to it are refused while
+/// nothing of the test's listens there, and no other program can be given it meanwhile.
+pub(crate) struct KeptPort {
+    /// Bound, and never listening.
+    socket: TcpSocket,
+}
+
+impl KeptPort {
+    /// A free one.
+    pub(crate) fn any() -> Self {
+        Self { socket: bound("127.0.0.1:0".parse().unwrap()) }
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.socket.local_addr().unwrap()
+    }
+
+    fn listen(&self) -> TcpListener {
+        bound(self.addr()).listen(1024).unwrap()
+    }
+}
+
+/// Sockets that say they share an address may, as long as one of them at most listens.
+fn bound(addr: SocketAddr) -> TcpSocket {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(addr).unwrap();
+    socket
 }
