@@ -91,6 +91,8 @@ impl Stage {
     }
 
     fn over(disk: Disk, script: Arc<Script>, clock: Clock) -> Self {
+        // What backoffs and spreads are drawn from: a run is like any other.
+        fastrand::seed(1);
         let spool = Arc::new(Memory::open(&disk, memory::Settings::default(), clock.clone()));
         let name = DestinationName::new("pages");
         let ledger = Arc::new(Ledger::new([], [name.clone()]));

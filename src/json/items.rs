@@ -307,9 +307,7 @@ mod tests {
     #[test]
     fn the_scan_and_a_parser_of_the_whole_agree() {
         let parts = ["[", "]", "{", "}", ",", "\"", "\\", ":", "1", " ", "\"a\":", "null", "\\\""];
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = fastrand::Rng::with_seed(1);
         let bounds = Bounds { items_max: 1000, item_bytes_max: 1000, depth_max: 100 };
         let mut sound = 0;
         for _ in 0..20_000 {

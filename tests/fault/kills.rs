@@ -1,7 +1,8 @@
 //! Rounds of load, a kill at a random moment, files spoiled while nobody looks, and a new start:
 //! what was answered 202 must arrive, and how often it arrived twice is told.
 //!
-//! `BEACON_ROUNDS=1000` before a release, `BEACON_SEED=n` for the same moments again.
+//! `BEACON_ROUNDS=1000` before a release, `BEACON_SEED=n` for other moments. How much comes in until
+//! then is the machine's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
@@ -21,6 +22,9 @@ use crate::support::FakeUpstream;
 
 /// Rounds of an ordinary run.
 const ROUNDS: usize = 25;
+
+/// What the moments, the weather and what is spoiled are drawn from in an ordinary run.
+const SEED: u64 = 1;
 
 fn number<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
@@ -71,7 +75,7 @@ impl Arrivals {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_answered_202_survives_a_kill_at_any_moment() {
-    let seed = number("BEACON_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let seed = number("BEACON_SEED").unwrap_or(SEED);
     let mut random = fastrand::Rng::with_seed(seed);
     let rounds = number("BEACON_ROUNDS").unwrap_or(ROUNDS);
     println!("BEACON_SEED={seed}, {rounds} rounds");
@@ -153,7 +157,7 @@ async fn blow(
 }
 
 /// The newest file of a directory that ends so.
-fn newest(dir: &Path, suffix: &str) -> Option<PathBuf> {
+pub(crate) fn newest(dir: &Path, suffix: &str) -> Option<PathBuf> {
     let paths = fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     let ours = paths.filter(|path| path.to_string_lossy().ends_with(suffix));
     ours.max_by_key(|path| {

@@ -1,6 +1,6 @@
 //! The properties that `fuzz/` looks for faults of, on a bounded number of made-up requests.
 //!
-//! Each run has a seed of its own, which a failure shows; `PROPERTIES_SEED=n` repeats it.
+//! Every run makes up the same ones; `PROPERTIES_SEED=n` others, and `fuzz/` goes on looking.
 
 #[path = "../../fuzz/properties.rs"]
 mod held;
@@ -20,9 +20,13 @@ use held::Request;
 /// Requests of one run: about a second of a debug build.
 const CASES: u32 = 1500;
 
+/// What a run is made up from that asks for nothing else: a change fails by what it changes, not by
+/// the run that it happens to meet.
+const SEED: u64 = 1;
+
 fn holds(requests: impl Strategy<Value = Request>, property: Property) {
     let given = std::env::var("PROPERTIES_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
+    let seed: u64 = given.unwrap_or(SEED);
     println!("PROPERTIES_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());

@@ -1,6 +1,6 @@
 //! What holds of any bytes that come to a partner's path, on a bounded number of made-up requests.
 //!
-//! Each run has a seed of its own, which is printed; `PROPERTIES_SEED=n` repeats it.
+//! Every run makes up the same ones; `PROPERTIES_SEED=n` others.
 
 use beacon_relay::caller::Caller;
 use beacon_relay::clock::Timestamp;
@@ -19,9 +19,12 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 /// Requests of one run: about a second of a debug build.
 const CASES: u32 = 1500;
 
+/// What a run is made up from that asks for nothing else.
+const SEED: u64 = 1;
+
 fn holds<T: std::fmt::Debug>(made_up: impl Strategy<Value = T>, property: impl Fn(T)) {
     let given = std::env::var("PROPERTIES_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed: u64 = given.unwrap_or_else(|| fastrand::u64(..));
+    let seed: u64 = given.unwrap_or(SEED);
     println!("PROPERTIES_SEED={seed}");
     let mut bytes = [0; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
