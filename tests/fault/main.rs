@@ -43,6 +43,17 @@ impl Load {
         Self { callers }
     }
 
+    /// Waits until so many orders were sent.
+    async fn of(&self, orders: usize, next: &AtomicUsize) {
+        let enough = next.load(Ordering::Relaxed) + orders;
+        let waiting = async {
+            while next.load(Ordering::Relaxed) < enough {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(program::WITHIN, waiting).await.expect("a relay under load answers");
+    }
+
     async fn accepted(self) -> BTreeSet<usize> {
         self.callers.join_all().await.into_iter().flatten().collect()
     }
@@ -83,8 +94,8 @@ async fn what_came_in_an_outage_survives_a_kill_in_it() {
     let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
     let program = Program::start(dir.path(), upstream.addr()).await;
     let load = Load::on(&program, &next).await;
-    tokio::time::sleep(Duration::from_millis(700)).await;
-    program.kill();
+    load.of(100, &next).await;
+    program.killed().await;
     let accepted = load.accepted().await;
     let program = Program::start(dir.path(), upstream.addr()).await;
     upstream.misbehave("{}");
@@ -106,8 +117,13 @@ async fn what_was_under_way_at_a_kill_is_sent_again_and_counted() {
     };
     order(0).await;
     upstream.next_event().await;
-    // Long enough that what was delivered is written down.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    program.settled().await;
+    // And what was delivered is written down.
+    let log = dir.path().join("log");
+    let written = || kills::newest(&log, ".ack").is_some_and(|it| it.metadata().unwrap().len() > 0);
+    while !written() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     // It arrives, and no answer comes.
     upstream.misbehave(r#"{"reset":"after"}"#);
     for n in 1..=3 {
@@ -147,7 +163,7 @@ async fn sigterm_under_load_exits_0_and_loses_nothing() {
     let (dir, next) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(1000)));
     let program = Program::start(dir.path(), upstream.addr()).await;
     let load = Load::on(&program, &next).await;
-    tokio::time::sleep(Duration::from_millis(400)).await;
+    load.of(100, &next).await;
     let (code, log) = program.terminate().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("\"stopped\""), "{log}");

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::support::RawClient;
 
 /// Longest that a start, a stop or a delivery of everything may take, on a busy machine.
-const WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
 /// More than a test makes a program say.
 const LOG_BYTES_MAX: usize = 256 << 20;
@@ -137,12 +137,7 @@ impl Program {
         self.child.id().expect("it runs")
     }
 
-    /// SIGKILL: nothing is finished, nothing is closed.
-    pub(crate) fn kill(mut self) {
-        self.child.start_kill().unwrap();
-    }
-
-    /// The same, and waits until it is gone.
+    /// SIGKILL: nothing is finished, nothing is closed. Waits until it is gone.
     pub(crate) async fn killed(mut self) {
         timeout(WITHIN, self.child.kill()).await.expect("goes in time").unwrap();
     }
@@ -187,7 +182,9 @@ impl Program {
         let waiting = async {
             loop {
                 let status = self.status().await;
-                if status["ledger"]["store"]["spooled"] == 0 {
+                let destinations = status["destinations"].as_array().unwrap();
+                let in_hand = destinations.iter().any(|one| one["leases"]["in_hand"] != 0);
+                if status["ledger"]["store"]["spooled"] == 0 && !in_hand {
                     return status;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;

@@ -1,6 +1,6 @@
 //! The admin listener: health, readiness, metrics and the API's token.
 
-use crate::support::{FakeUpstream, ORDER, TestRelay};
+use crate::support::{FakeUpstream, ORDER, SOON, TestRelay};
 
 #[tokio::test]
 async fn a_running_relay_is_alive_and_ready() {
@@ -107,8 +107,7 @@ async fn a_full_spool_says_so_and_recovers_by_itself() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     };
-    let within = std::time::Duration::from_secs(8);
-    tokio::time::timeout(within, recovered).await.expect("room comes back");
+    tokio::time::timeout(SOON, recovered).await.expect("room comes back");
     assert_eq!(relay.admin("/readyz", "").await.status, 200);
     relay.settled().await;
     relay.finish().await;

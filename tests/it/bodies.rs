@@ -82,8 +82,9 @@ async fn a_body_that_inflates_beyond_a_limit_is_refused_quickly() {
         let begun = Instant::now();
         let head = format!("Content-Encoding: {name}\r\n");
         problem(&relay.post_with(CLICK, &head, bomb).await, 413, "body_too_large");
-        // Debug builds on a busy machine; a release build takes about a millisecond.
-        assert!(begun.elapsed() < Duration::from_secs(2), "{name} took {:?}", begun.elapsed());
+        // A release build takes about a millisecond, a debug build on a busy machine a second: what
+        // takes as long as this does work for all that the bytes claim to hold.
+        assert!(begun.elapsed() < Duration::from_secs(15), "{name} took {:?}", begun.elapsed());
     }
     // What is small may compress as well as it can.
     let small = format!(r#"{{"session_id":"{}"}}"#, "u".repeat(60_000));
@@ -284,7 +285,7 @@ async fn numbers_order_and_spaces_survive_byte_for_byte() {
 #[tokio::test]
 async fn a_length_that_lies_makes_no_event_of_another() {
     let mut upstream = FakeUpstream::start().await;
-    let relay = TestRelay::start_with("[server]\nbody_within = \"100 ms\"", &upstream).await;
+    let relay = TestRelay::start_with("[server]\nbody_within = \"1 s\"", &upstream).await;
     let whole = r#"{"user_id":"u"}"#;
     // Longer than what comes: waited for and given up, with the connection.
     let head = format!("POST {CLICK} HTTP/1.1\r\nHost: r\r\nContent-Length: 99\r\n\r\n{whole}");

@@ -97,7 +97,7 @@ async fn every_documented_answer_is_given_and_no_other() {
     let document = document();
     let mut seen = Answered::new();
     let upstream = FakeUpstream::start().await;
-    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"50 ms\"";
+    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"500 ms\"";
     let relay = TestRelay::start_with(limits, &upstream).await;
     for (path, target, body) in EVENTS.into_iter().chain(ASKED) {
         let mut took = |answer: RawAnswer| note(&mut seen, &document, path, "post", &answer);
@@ -221,7 +221,7 @@ fn signed(more: &str) -> String {
 
 /// What partners' systems send.
 async fn partners(seen: &mut Answered, document: &Value, upstream: &FakeUpstream) {
-    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"50 ms\"\n";
+    let limits = "[server]\nbody_max = \"2 KiB\"\nbody_within = \"500 ms\"\n";
     let relay = TestRelay::start_with(&format!("{limits}{PARTNERS}"), upstream).await;
     let key = "Idempotency-Key: k\r\n";
     let image = "Content-Type: image/png\r\n";

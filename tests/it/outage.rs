@@ -14,13 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::support::{FakeUpstream, ORDER, TestRelay};
 
-/// Waits short enough for a test.
+/// Waits short enough for a test. Attempts have the time that they have by default: these upstreams
+/// all answer, and a busy machine may keep one from it for a while.
 const QUICK: &str = r#"
 [[destination]]
 name = "events-api"
 retry = { wait_first = "20 ms", wait_max = "100 ms" }
-attempt_within = "2 s"
-connect_within = "2 s"
 "#;
 
 /// Waits that no test sees the end of.
@@ -59,26 +58,22 @@ async fn a_fresh_event_overtakes_what_an_outage_left() {
     }
     relay.until(|status| status["destinations"][0]["breaker"] == "open").await;
     upstream.misbehave(r#"{"delay":"5 ms"}"#);
-    let posted = Instant::now();
     click(&relay, 1).await;
+    let posted = Clock::system().now();
+    // How soon that is, `tests/sim` says by a clock that no machine slows down; here it counts how
+    // many old ones go before it from when it was answered for.
     let mut before = 0;
-    loop {
+    let took = loop {
         let event = upstream.next_event().await;
         if event.target.starts_with("/v1/beacon/click/1?")
             && event.status == Some(StatusCode::ACCEPTED)
         {
-            break;
+            break event.at.since(posted);
         }
-        before += 1;
-        let late = posted.elapsed() > Duration::from_secs(20);
-        assert!(!late, "not among {before}: {:#}", relay.status().await);
-    }
-    let took = posted.elapsed();
-    let status = relay.status().await;
-    let left = status["ledger"]["store"]["spooled"].as_u64().unwrap() as usize;
-    println!("the fresh event came after {took:?}, {before} before it, {left} behind it");
-    assert!(took < Duration::from_secs(5), "after {took:?}");
-    assert!(left > backlog / 2, "it overtook most of {left}");
+        before += usize::from(event.at > posted);
+        assert!(before < backlog / 10, "not among {before}: {:#}", relay.status().await);
+    };
+    println!("the fresh event came after {took:?}, {before} before it of {backlog}");
     // The rest is on its way, and how long it takes is told.
     relay
         .until(|status| {
@@ -138,6 +133,8 @@ async fn what_was_told_to_wait_does_not_go_earlier_though_others_do() {
     upstream.misbehave(r#"{"status":503,"retry_after":2}"#);
     click(&relay, 0).await;
     let told = upstream.next_event().await;
+    // The relay has heard it too.
+    relay.until(|status| status["destinations"][0]["retrying"] == 1).await;
     upstream.misbehave("{}");
     for n in 1..5 {
         click(&relay, n).await;
@@ -159,16 +156,18 @@ async fn retries_in_an_outage_are_few_beside_the_traffic() {
     relay.until(|status| status["destinations"][0]["breaker"] == "open").await;
     let opened = upstream.sandbox.stats().requests;
     let mut every = tokio::time::interval(Duration::from_millis(40));
-    let mut posted = 0;
-    let until = Instant::now() + Duration::from_secs(4);
-    while Instant::now() < until {
+    let (posted, started) = (150, Instant::now());
+    for n in 0..posted {
         every.tick().await;
-        posted += 1;
-        click(&relay, 100 + posted).await;
+        click(&relay, 100 + n).await;
     }
     let sent = upstream.sandbox.stats().requests - opened;
-    println!("{sent} requests while {posted} events came in");
-    assert!(sent * 5 <= posted as u64, "{sent} requests for {posted} events");
+    let took = started.elapsed();
+    println!("{sent} requests while {posted} events came in, in {took:?}");
+    // 40 ms apart they take six seconds, in which it is probed some eight times; where they take
+    // longer, it is probed once more in each three seconds.
+    let most = posted as u64 / 5 + took.as_secs();
+    assert!(sent <= most, "{sent} requests for {posted} events in {took:?}");
     assert!(sent >= 1, "nobody looks whether it works again");
     relay.finish().await;
 }
@@ -225,13 +224,15 @@ async fn what_nears_its_age_is_told_before_it_is_given_up() {
     assert_eq!(relay.post("/v1/beacon/conversion", ORDER).await.status, 202);
     let posted = Instant::now();
     click(&relay, 1).await;
+    let answered = Instant::now();
     relay.until(|status| status["destinations"][0]["expiring"] == 1).await;
     let after = posted.elapsed();
     assert!(after >= Duration::from_millis(1_790), "told after {after:?}");
     let metrics = relay.metrics().await;
     let line = r#"beacon_relay_expiring{destination="events-api"} 1"#;
     assert!(metrics.contains(line), "{metrics}");
-    tokio::time::sleep(Duration::from_millis(2_010).saturating_sub(posted.elapsed())).await;
+    // It was taken before it was answered for, however long before.
+    tokio::time::sleep(Duration::from_millis(2_010).saturating_sub(answered.elapsed())).await;
     forwarder.resume();
     relay.settled().await;
     let own = &relay.status().await["destinations"][0];
@@ -254,7 +255,7 @@ async fn an_upstream_that_refuses_some_at_any_rate_is_not_taken_for_a_throttling
     assert_eq!(answer.status, 202);
     while relay.status().await["ledger"]["store"]["spooled"] != 0 {
         // By the third second of lowered rates it would be some ten a second.
-        let late = posted.elapsed() > Duration::from_secs(60);
+        let late = posted.elapsed() > Duration::from_secs(150);
         assert!(!late, "{:#}", relay.status().await);
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -264,7 +265,8 @@ async fn an_upstream_that_refuses_some_at_any_rate_is_not_taken_for_a_throttling
     relay.finish().await;
 }
 
-/// An upstream that takes so many requests a second and answers 429 to the rest.
+/// An upstream that takes so many requests a second and answers 429 to the rest. What was not sent
+/// in half a second, as where a machine is busy, may come later.
 #[derive(Debug)]
 struct Throttling {
     sustained: f64,
@@ -279,7 +281,7 @@ impl Throttling {
     fn answer(&mut self) -> StatusCode {
         let now = Instant::now();
         let passed = now.duration_since(self.at).as_secs_f64();
-        self.bucket = (self.bucket + passed * self.sustained).min(self.sustained / 10.0);
+        self.bucket = (self.bucket + passed * self.sustained).min(self.sustained / 2.0);
         self.at = now;
         let second = usize::try_from(now.duration_since(self.started).as_secs()).unwrap();
         self.curve.resize(self.curve.len().max(second + 1), (0, 0));
@@ -315,7 +317,7 @@ async fn a_throttling_upstream_is_sent_about_what_it_sustains() {
     state.lock().unwrap().started = Instant::now();
     let answer = relay.post_with("/v1/beacon/conversion", LINES, orders(0, 1_000)).await;
     assert_eq!(answer.status, 202);
-    let until = Instant::now() + Duration::from_secs(30);
+    let until = Instant::now() + Duration::from_secs(150);
     while relay.status().await["ledger"]["store"]["spooled"] != 0 {
         assert!(Instant::now() < until, "{:?}", state.lock().unwrap().curve);
         tokio::time::sleep(Duration::from_millis(50)).await;

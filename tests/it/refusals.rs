@@ -1,7 +1,5 @@
 //! What is refused, and in which words.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -132,8 +130,8 @@ async fn a_silent_connection_is_closed() {
     for start in ["", "P", "PRI * HT", "POST /v1"] {
         let mut client = RawClient::connect(relay.addr()).await;
         client.send(start.as_bytes()).await;
-        let ended = tokio::time::timeout(Duration::from_secs(3), client.end()).await;
-        assert!(ended.is_ok(), "{start:?} kept its connection");
+        // Fails the test when it is kept.
+        client.end().await;
     }
     relay.finish().await;
 }

@@ -53,6 +53,14 @@ impl Rounds {
         self.done.send_replace(round);
     }
 
+    /// Waits until what is settled by now is on disk, without asking for it.
+    #[cfg(test)]
+    pub(super) async fn next(&self) {
+        let wanted = self.begun.load(Ordering::SeqCst) + 1;
+        let ended = self.done.subscribe().wait_for(|done| *done >= wanted).await.map(drop);
+        ended.expect("the store holds the sender");
+    }
+
     /// Waits until what is settled by now is on disk; says whether it is. `fault` ends the wait, for
     /// a broken store has no further round.
     pub(super) async fn pass(

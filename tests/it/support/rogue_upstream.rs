@@ -124,7 +124,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
                     if stream.write_all(&[*byte]).await.is_err() {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
                 }
                 continue;
             }

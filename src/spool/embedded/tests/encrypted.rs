@@ -172,7 +172,7 @@ async fn a_key_is_switched_on_and_changed_while_old_records_stay_readable() {
     stage.spool().drop_dead(&ids).await.unwrap();
     // A segment ends when another begins.
     stage.store((500..900).map(|n| stage.keyed(n, &["a"])).collect()).await;
-    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    let patience = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     while !telling(&stage).is_empty() {
         assert!(tokio::time::Instant::now() < patience, "{:?}", telling(&stage));
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

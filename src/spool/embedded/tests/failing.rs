@@ -16,7 +16,7 @@ use crate::spool::{
     AppendError, Appended, Cause, DeadQuery, EndState, SettleError, Settlement, Spool, Want,
 };
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const fn once(call: Call, path: &'static str, error: Errno) -> Failure {
     Failure { call, path, skip: 0, times: 1, error }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::super::Settings;
 use super::super::reserve;
@@ -15,7 +15,7 @@ use super::stage::{HOUR, Stage, refusal};
 use crate::event::{Event, EventId};
 use crate::spool::{AppendError, Cause, Lease, NewEvent, Settlement};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A tmpfs that is unmounted at the end.
 struct Mount {
@@ -160,8 +160,9 @@ async fn with_no_byte_left_what_was_accepted_is_delivered_parked_given_up_and_no
     assert!(!stage.path(reserve::FILE).exists(), "there was room without the reserve");
     let refused = stage.try_append((0..600).map(|_| stage.event(&[0; 6000], &["a"])).collect());
     assert!(matches!(refused.await, Err(AppendError::Full { .. } | AppendError::TooLarge { .. })));
-    // Noted within two seconds, though there is no room: a kill forgets none of it.
-    sleep(Duration::from_millis(2500)).await;
+    // Noted at the next sync, though there is no room: a kill forgets none of it.
+    let noted = timeout(PATIENCE, stage.spool().shared.rounds.next()).await;
+    noted.expect("it is synced each second");
     stage.kill_and_reopen();
     let stats = stage.stats().await;
     let a = &stats.destinations[0];

@@ -11,7 +11,7 @@ use crate::event::EventId;
 use crate::spool::embedded::retention::Retention;
 use crate::spool::{Cause, DeadFilter, DeadLetter, DeadQuery, Settlement, Spool};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Stores events of `bytes` bytes and gives all of them up; answers their ids.
 async fn bury(stage: &Stage, count: u64, bytes: usize) -> Vec<EventId> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::*;
 
 fn wait_until(what: &str, is: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(60);
     while !is() {
         assert!(Instant::now() < patience, "{what}");
         thread::sleep(Duration::from_millis(5));
