@@ -90,7 +90,8 @@ async fn what_did_not_come_is_asked_for_until_it_is_told() {
             format!("beacon_relay_lookups_total{{source=\"olx-adverts\",outcome=\"{outcome}\"}} 1");
         has_metric(&relay, &line).await;
     }
-    // The vendor tells the same again: that is a repeat.
+    // The vendor tells the same again, in another transaction: that is a repeat.
+    vendor.answer(&[], &[&POSTED.replace("b315c893", "06ba5533")]);
     assert_eq!(awaits(&relay, "olx-adverts", ID, "2020-01-01T00:00:00Z").await.status, 201);
     nothing_awaited(&relay).await;
     relay.settled().await;
@@ -142,6 +143,39 @@ async fn what_comes_is_awaited_no_longer_and_the_rest_outlives_a_restart() {
     assert_eq!(vendor.asked().0, [""; 0], "nothing was late");
     relay.settled().await;
     relay.finish().await;
+}
+
+/// By default both are delivered, for an advert may be published twice; or the first, as the page
+/// shows.
+#[tokio::test]
+async fn a_real_one_that_comes_after_its_lookup_is_as_the_page_tells() {
+    let (_, rule) = PAGE.split_once("```toml\ndedupe = ").unwrap();
+    let rule = format!("dedupe = {}", rule.lines().next().unwrap());
+    for (more, arrive) in [("", 2), (&*rule, 1)] {
+        let (vendor, backoffice) = (FakeVendor::start().await, CountedUpstream::start().await);
+        let upstream = FakeUpstream::start().await;
+        let config = olx(&vendor, &backoffice, "");
+        let config = config.replace("[source.lookup]", &format!("{more}\n[source.lookup]"));
+        let relay = TestRelay::start_with(&config, &upstream).await;
+        vendor.answer(&[], &[POSTED]);
+        awaits(&relay, "olx-adverts", ID, "0 s").await;
+        nothing_awaited(&relay).await;
+        let signature = "X-Signature: f8e4392be361d8659adb3c34a30d879c3adbb4e5\r\n";
+        let real = format!(
+            "{{\"object_id\":\"{ID}\",\"event_type\":\"advert_posted_success\",\
+             \"transaction_id\":\"b315c893-b42c-417a-9ecd-f060cb44cf13\",\"event_timestamp\":1572969379671}}"
+        );
+        for _ in 0..2 {
+            let answer = relay.post_with("/webhooks/olx", signature, &real).await;
+            assert_eq!(answer.status, 200, "{more}");
+        }
+        relay.settled().await;
+        let seen = backoffice.seen();
+        assert_eq!(seen.len(), arrive, "{more}");
+        let is_looked_up = |body: &[u8]| body.ends_with(b",\"looked_up\":true}");
+        assert_eq!(seen.iter().filter(|one| is_looked_up(&one.body)).count(), 1);
+        relay.finish().await;
+    }
 }
 
 /// Token and answer, with a certificate of the partner's own.
