@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use trial::{BACK, Finding, Trial};
+use trial::{Finding, Trial};
 
 /// Attempts a second with which a ramp begins.
 pub const RAMP_FIRST: f64 = 100.0;
@@ -24,6 +24,8 @@ pub const RATE_MIN: f64 = 1.0;
 const RATE_FREE: f64 = 20_000.0;
 /// Without trouble for so long the bound is dropped.
 const FREE_AFTER: Duration = Duration::from_secs(60);
+/// The same while a trial holds the rate where it is: at a few answers a second it may take that long.
+const FREE_AFTER_TRIAL: Duration = Duration::from_secs(300);
 /// How much of a rate that was too much is added a second, once it is near.
 const FEEL: f64 = 0.05;
 /// So far beyond a rate that was too much, it is forgotten and the doubling goes on.
@@ -32,6 +34,8 @@ const FELT: f64 = 1.25;
 const BURST: f64 = 0.1;
 /// An origin that was away for longer had an outage, which tells nothing about rates.
 pub const BLIP: Duration = Duration::from_secs(5);
+/// The same of one that refuses a share at any rate, where a few probes fail by chance.
+const BLIP_BELIEVED: Duration = Duration::from_secs(20);
 /// Over how long the rate of attempts is measured.
 const MEASURED_OVER: f64 = 1.0;
 
@@ -109,7 +113,8 @@ impl Pace {
     /// That moment.
     pub fn ready(&self, now: Instant) -> Result<usize, Instant> {
         let mut state = self.state();
-        if now.saturating_duration_since(state.troubled_at) >= FREE_AFTER {
+        let free_after = if state.trial.is_running() { FREE_AFTER_TRIAL } else { FREE_AFTER };
+        if now.saturating_duration_since(state.troubled_at) >= free_after {
             state.rate = None;
         }
         let Some(rate) = state.rate else { return Ok(usize::MAX) };
@@ -141,8 +146,13 @@ impl Pace {
     /// The origin took an attempt that started then.
     pub fn answered(&self, started: Instant, now: Instant) {
         let mut state = self.state();
+        let was_held = state.trial.is_running();
         let finding = state.trial.weigh(false, started, now);
         state.heed(finding);
+        if was_held && !state.trial.is_running() {
+            // Without trouble is only what was not held back.
+            state.troubled_at = now;
+        }
         let Some(rate) = state.rate.filter(|_| !state.trial.is_running()) else { return };
         if rate > FELT * state.known {
             // What was too much then is not any more.
@@ -165,29 +175,43 @@ impl Pace {
         if finding != Finding::TooMuch || state.rate.is_some() && !state.trial.took_some() {
             return false;
         }
+        let back = state.trial.begin(now);
         let rate = match state.rate {
-            None => (state.sent.rate(now) * BACK).max(RAMP_FIRST),
-            Some(rate) => (rate * BACK).max(RATE_MIN),
+            None => {
+                let lower = state.sent.rate(now) * back;
+                if lower < RAMP_FIRST {
+                    // Not lowered in truth, so what comes of it tells nothing.
+                    state.trial.end();
+                }
+                lower.max(RAMP_FIRST)
+            }
+            Some(rate) => (rate * back).max(RATE_MIN),
         };
         state.undone = (state.rate, state.known);
         (state.rate, state.known) = (Some(rate), rate);
         (state.tokens, state.filled_at) = (0.0, now);
-        state.trial.begin(now);
         true
     }
 
     /// The origin works again after so long: everything starts anew from a low rate. After a moment
-    /// it may have been too much for it, so the rate is half of what it was.
+    /// it may have been too much for it, so the rate is half of what it was; unless it is known that
+    /// the rate is not to blame.
     pub fn restart(&self, after: Duration, now: Instant) {
         let mut state = self.state();
-        let is_blip = after < BLIP;
+        let believes = state.trial.believes(now);
+        let is_blip = after < if believes { BLIP_BELIEVED } else { BLIP };
+        (state.tokens, state.filled_at, state.troubled_at) = (1.0, now, now);
+        if is_blip && believes {
+            return;
+        }
         if !(is_blip && state.trial.took_some()) {
             state.known = RATE_FREE;
         }
         let half = state.rate.filter(|_| is_blip).map_or(RAMP_FIRST, |rate| rate / 2.0);
         state.rate = Some(half.clamp(RATE_MIN, RAMP_FIRST));
-        (state.tokens, state.filled_at, state.troubled_at) = (1.0, now, now);
-        state.trial.forget(is_blip);
+        if !is_blip {
+            state.trial.forget();
+        }
     }
 
     /// Attempts a second that are allowed, unless there is no bound.
@@ -284,23 +308,29 @@ mod tests {
     #[test]
     fn a_throttling_origin_is_sent_what_it_sustains() {
         let now = Instant::now();
-        for sustained in [5.0, 100.0, 1_000.0] {
+        for sustained in [2.0, 5.0, 7.0, 20.0, 100.0, 1_000.0] {
             let pace = Pace::new(now);
-            let curve = run(&pace, now, 60, (sustained, 0.0));
-            let settled = &curve[20..];
-            let taken: u32 = settled.iter().map(|(taken, _)| taken).sum();
-            let refused: u32 = settled.iter().map(|(_, refused)| refused).sum();
-            let share = f64::from(taken) / (sustained * 40.0);
+            let curve = run(&pace, now, 240, (sustained, 0.0));
+            // Ten a second and more are found soon; fewer answers take longer to tell something.
+            let settled = if sustained < 10.0 { 60 } else { 20 };
+            let (share, wasted) = settling(&curve[settled..], sustained);
             assert!(share > 0.7, "{sustained}: {share} in {curve:?}");
-            let wasted = f64::from(refused) / f64::from(taken + refused);
-            assert!(wasted < 0.15, "{sustained}: {wasted} in {curve:?}");
+            assert!(wasted < 0.02, "{sustained}: {wasted} in {curve:?}");
         }
+    }
+
+    /// How much of what is sustained was used, and which share was refused.
+    #[expect(clippy::cast_precision_loss, reason = "few")]
+    fn settling(curve: &[(u32, u32)], sustained: f64) -> (f64, f64) {
+        let sum = |of: fn(&(u32, u32)) -> u32| f64::from(curve.iter().map(of).sum::<u32>());
+        let (taken, refused) = (sum(|one| one.0), sum(|one| one.1));
+        (taken / (sustained * curve.len() as f64), refused / (taken + refused))
     }
 
     #[test]
     fn an_origin_that_refuses_a_share_at_any_rate_is_not_sent_less_and_less() {
         let now = Instant::now();
-        for share in [0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3] {
+        for share in [0.003, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6] {
             let pace = Pace::new(now);
             let curve = run(&pace, now, 120, (1e9, share));
             let taken: u32 = curve[20..].iter().map(|(taken, _)| taken).sum();
@@ -312,12 +342,13 @@ mod tests {
     #[test]
     fn an_origin_that_throttles_and_is_ill_is_sent_about_what_it_sustains() {
         let now = Instant::now();
-        let pace = Pace::new(now);
-        let curve = run(&pace, now, 60, (200.0, 0.05));
-        let sum = |of: fn(&(u32, u32)) -> u32| curve[20..].iter().map(of).sum::<u32>();
-        let (taken, refused) = (f64::from(sum(|one| one.0)), f64::from(sum(|one| one.1)));
-        assert!(taken / (200.0 * 40.0) > 0.6, "{curve:?}");
-        assert!(refused / (taken + refused) < 0.25, "{curve:?}");
+        for ill in [0.05, 0.3, 0.5] {
+            let pace = Pace::new(now);
+            let curve = run(&pace, now, 120, (200.0, ill));
+            let (share, refused) = settling(&curve[20..], 200.0);
+            assert!(share > 0.6, "{ill}: {share} in {curve:?}");
+            assert!(refused < ill + 0.15, "{ill}: {refused} in {curve:?}");
+        }
     }
 
     #[test]

@@ -300,6 +300,27 @@ fn a_storm_settles_to_the_rate_that_is_sustained() {
     }
 }
 
+#[test]
+fn an_origin_that_refuses_a_share_at_any_rate_gets_everything() {
+    const SECONDS: u64 = 240;
+    const SETTLED: u64 = 30;
+    for share in [0.3, 0.5, 0.6] {
+        on_held_time(async {
+            let mut play = Play::new(&[(0, Mood::Says(503, share, Hint::None))]);
+            play.post(40_000, Lane::Backlog).await;
+            play.until(SECONDS, 10).await;
+            let curve = play.curve(0..SECONDS);
+            println!("503 to {share} of what comes, at any rate: taken, refused");
+            print_curve(&curve, 400.0);
+            let taken: u32 = curve[SETTLED as usize..].iter().map(|(taken, _)| taken).sum();
+            let rate = f64::from(taken) / (SECONDS - SETTLED) as f64;
+            let left = play.relay.spooled().await;
+            println!("{rate:.0} a second, {left} wait still");
+            assert!(rate > 60.0, "{share}: {rate}");
+        });
+    }
+}
+
 /// The first seconds one by one, the rest in steps.
 fn print_curve(curve: &[(u32, u32)], sustained: f64) {
     const FIRST: usize = 15;

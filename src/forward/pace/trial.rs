@@ -8,10 +8,42 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What a lowered rate is of the one before.
-pub(super) const BACK: f64 = 0.7;
+/// How far the rate is lowered for a trial, and how its answers are read.
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// What the lowered rate is of the one before.
+    back: f64,
+    /// Where the share that is found must lie, between what a throttling origin would refuse, 0, and
+    /// what was refused before, 1, for the rate not to be to blame.
+    beyond: f64,
+}
+
+impl Step {
+    const SMALL: Self = Self { back: 0.7, beyond: 0.5 };
+    /// Large shares lie so near to each other that a small step would take hundreds of answers to
+    /// tell them apart, most of them refusals. One that lets one in so many milliseconds pass may
+    /// refuse two of three and then every other, which is nearer to the first than it should be.
+    const DEEP: Self = Self { back: 0.5, beyond: 2.0 / 3.0 };
+}
+
+impl Default for Step {
+    fn default() -> Self {
+        Self::SMALL
+    }
+}
+
+/// Beyond this share a step is deep.
+const SHARE_DEEP: f64 = 0.45;
 /// Beyond this share nobody can be asked what it would be at another rate: it is lowered at once.
-const SHARE_MAX: f64 = 0.45;
+const SHARE_MAX: f64 = 0.65;
+/// A refusal among many answers says by itself that the rate has become too much, not so one of a few.
+const MUCH: f64 = 0.3;
+/// So many answers are few: it takes about as many refusals alone to be beyond [`SHARE_MAX`].
+const FEW: f64 = 10.0;
+/// So much more than what is believed to be refused at any rate has another reason.
+const BELIEVED_BEYOND: f64 = 0.15;
+/// What is believed weighs as much as so many answers, so that the first few of them do not end it.
+const BELIEVED_ANSWERS: f64 = 30.0;
 /// A trial looks at so many answers, by how large the share is.
 const ANSWERS: std::ops::RangeInclusive<f64> = 30.0..=300.0;
 /// Refusals that a trial should meet if the share stays, so that none of them tells something.
@@ -43,19 +75,49 @@ impl Tally {
     fn share(&self) -> f64 {
         if self.answers > 0.0 { self.refused / self.answers } else { 0.0 }
     }
+
+    /// The share, if so many answers before had that one.
+    fn share_after(&self, share: f64, answers: f64) -> f64 {
+        (self.refused + share * answers) / (self.answers + answers)
+    }
+
+    /// Whether there is no use in a trial. The first few answers do not tell.
+    fn is_far_too_much(&self) -> bool {
+        self.share_after(SHARE_DEEP, FEW) > SHARE_MAX
+    }
 }
 
 /// The trial that runs, what was found out last, and the answers that tell.
 #[derive(Debug, Default)]
 pub(super) struct Trial {
     lowered_at: Option<Instant>,
+    step: Step,
     running: bool,
     before: Tally,
     after: Tally,
     /// Answers since the last refusal, of those after.
     clean: f64,
-    /// This share is refused at any rate, it is believed until then.
-    believed: Option<(f64, Instant)>,
+    believed: Option<Belief>,
+}
+
+/// That this share is refused at any rate.
+#[derive(Clone, Copy, Debug)]
+struct Belief {
+    share: f64,
+    until: Instant,
+}
+
+impl Belief {
+    /// Whether it holds in view of those answers.
+    fn holds(&self, answers: &Tally, now: Instant) -> bool {
+        let share = answers.share_after(self.share, BELIEVED_ANSWERS);
+        now < self.until && share <= like(self.share).min(self.share + BELIEVED_BEYOND)
+    }
+}
+
+/// The largest share that is like another; more is no sign that the rate does not matter.
+fn like(share: f64) -> f64 {
+    1.5 * share + 0.05
 }
 
 /// What an answer means.
@@ -79,24 +141,31 @@ impl Trial {
         }
         // A trial needs every answer that came since it began.
         tally.count(refused, if self.running { f64::INFINITY } else { LOOK_BACK });
-        if self.running && self.before.share() > SHARE_MAX {
+        if self.running && self.before.is_far_too_much() {
             self.running = false;
         }
         if self.running && (self.after.answers >= self.needed() || self.is_over()) {
             self.running = false;
             if self.is_not_the_rate() {
-                let share = (1.5 * self.before.share() + 0.05).min(SHARE_MAX);
-                self.believed = Some((share, now + BELIEF));
+                self.believed = Some(Belief { share: self.after.share(), until: now + BELIEF });
                 return Finding::NotTheRate;
             }
             self.believed = None;
         }
-        let is_believed =
-            self.believed.is_some_and(|(share, until)| now < until && self.after.share() <= share);
-        if !refused || is_before || self.running || is_believed {
+        if !refused || is_before || self.running || self.believes(now) {
             return Finding::None;
         }
-        Finding::TooMuch
+        if self.is_counting() { Finding::None } else { Finding::TooMuch }
+    }
+
+    /// Whether much of the first few answers since the rate was lowered was refused: a trial is of no
+    /// use before the share is known that it starts from.
+    fn is_counting(&self) -> bool {
+        let Tally { answers, refused } = self.after;
+        self.lowered_at.is_some()
+            && answers < *ANSWERS.start()
+            && refused > MUCH * answers
+            && !self.after.is_far_too_much()
     }
 
     /// Whether something was taken since the rate was lowered last, or ever.
@@ -105,28 +174,40 @@ impl Trial {
     }
 
     /// Whether it is being found out; the rate must stay as it is then.
-    pub(super) const fn is_running(&self) -> bool {
-        self.running
+    pub(super) fn is_running(&self) -> bool {
+        self.running || self.is_counting()
     }
 
-    /// The rate is lowered now, to see what comes of it.
-    pub(super) fn begin(&mut self, now: Instant) {
+    /// The rate is lowered now, to see what comes of it: answers to what share of it.
+    pub(super) fn begin(&mut self, now: Instant) -> f64 {
+        self.step = if self.after.share() > SHARE_DEEP { Step::DEEP } else { Step::SMALL };
         (self.before, self.after, self.clean) = (self.after, Tally::default(), 0.0);
         (self.lowered_at, self.running) = (Some(now), true);
+        self.step.back
     }
 
-    /// The origin was away: what it did before tells nothing, unless it was but a moment; then what
-    /// was found out holds.
-    pub(super) fn forget(&mut self, is_blip: bool) {
-        let believed = self.believed.filter(|_| is_blip);
-        *self = Self { believed, ..Self::default() };
+    /// Nothing is to be learned from the answers to come.
+    pub(super) const fn end(&mut self) {
+        self.running = false;
+    }
+
+    /// Whether it is known that the rate is not to blame.
+    pub(super) fn believes(&self, now: Instant) -> bool {
+        self.believed.is_some_and(|belief| belief.holds(&self.after, now))
+    }
+
+    /// The origin had an outage: what it did before tells nothing.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// Answers that a trial needs. The two shares that it must tell apart are so far from each other
     /// that twice the spread of that many answers lies between them.
     fn needed(&self) -> f64 {
         let share = self.before.share();
-        let apart = 87.0 * share / (1.0 - share).max(0.1);
+        // In parts of what is taken.
+        let gap = (1.0 / self.step.back - 1.0) * (1.0 - self.step.beyond);
+        let apart = 4.0 * share / ((1.0 - share).max(0.1) * gap * gap);
         let met = REFUSALS / share.max(0.001);
         apart.max(met).clamp(*ANSWERS.start(), *ANSWERS.end())
     }
@@ -140,8 +221,9 @@ impl Trial {
     /// Of a throttling origin the share that is left is what is still beyond what it takes.
     fn is_not_the_rate(&self) -> bool {
         let (before, after) = (self.before.share(), self.after.share());
-        let throttling = (1.0 - (1.0 - before) / BACK).max(0.0);
-        // More than before is no sign that it does not matter.
-        after > f64::midpoint(before, throttling) && after <= 1.5 * before + 0.05
+        let throttling = (1.0 - (1.0 - before) / self.step.back).max(0.0);
+        let beyond = throttling + (before - throttling) * self.step.beyond;
+        // A share of a handful of answers is none.
+        self.before.answers >= *ANSWERS.start() && after > beyond && after <= like(before)
     }
 }
