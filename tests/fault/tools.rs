@@ -155,7 +155,7 @@ async fn damage_is_named_exits_1_and_is_repaired() {
     let upstream = FakeUpstream::start().await;
     let dir = tempfile::tempdir().unwrap();
     // No attempt ends before the kill, so all five stay in log/.
-    upstream.misbehave(r#"{"delay":"20 s"}"#);
+    upstream.misbehave(r#"{"delay":"1 h"}"#);
     let program = Program::start_small(dir.path(), upstream.addr()).await;
     fill(&program).await;
     program.killed().await;
@@ -195,7 +195,7 @@ async fn damage_is_named_exits_1_and_is_repaired() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_torn_tail_exits_1_and_a_relay_starts_on_it_all_the_same() {
     let upstream = FakeUpstream::start().await;
-    upstream.misbehave(r#"{"status":503}"#);
+    upstream.misbehave(r#"{"delay":"1 h"}"#);
     let dir = tempfile::tempdir().unwrap();
     let program = Program::start_small(dir.path(), upstream.addr()).await;
     fill(&program).await;

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{FakeUpstream, ORDER, TestRelay};
+use crate::support::{FakeUpstream, KeptPort, ORDER, TestRelay};
 
 fn run(args: &[&str], environment: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_beacon-relay"));
@@ -93,8 +93,11 @@ fn a_new_key_fits_its_table_and_no_two_are_alike() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_tells_ready_from_not() {
     let upstream = FakeUpstream::start().await;
-    let relay = TestRelay::start(&upstream).await;
-    let url = format!("http://{}", relay.admin_addr());
+    // Nobody else is to answer there when the relay is gone.
+    let kept = KeptPort::any();
+    let config = format!("[admin]\nlisten = \"{}\"\n", kept.addr());
+    let relay = TestRelay::start_with(&config, &upstream).await;
+    let url = format!("http://{}", kept.addr());
     let ready = run(&["health", "--url", &url], &[]);
     assert_eq!(ready.status.code(), Some(0), "{}", text(&ready.stderr));
     let address = relay.admin_addr().to_string();
