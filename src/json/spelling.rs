@@ -171,9 +171,7 @@ mod tests {
     /// Every number of a document has the spelling that reads as its value.
     #[test]
     fn every_number_of_a_document_has_its_own_spelling() {
-        let seed = fastrand::u64(..);
-        println!("seed {seed}");
-        let mut random = fastrand::Rng::with_seed(seed);
+        let mut random = fastrand::Rng::with_seed(1);
         for _ in 0..500 {
             let text = value(&mut random, 4);
             let root = parse(text.as_bytes(), 64).unwrap();

@@ -9,9 +9,10 @@ use crate::support::{FakeUpstream, RawClient, post};
 
 const KEY: &str = "Content-Type: application/json\r\nX-Api-Key: till-key\r\n";
 
-/// What is searched for. Each stands in no other word, and in no digest: not all are hexadecimal.
+/// What is searched for. Each stands in no other word, and in no digest: not all are hexadecimal, and
+/// those of digits alone are longer than chance makes a sum of seconds or an id.
 const CANARIES: [&str; 7] =
-    ["qxcanary", "Qxkanarie", "qxkanarie", "97331-733", "973317331", "7331733", "733.173.317"];
+    ["qxcanary", "Qxkanarie", "qxkanarie", "97331-733", "973317331", "73317331733", "733.173.317"];
 
 /// The raw members of bodies: sound, each unsound in one way, of wrong types, escaped, cut off.
 fn bodies() -> Vec<String> {
@@ -25,7 +26,7 @@ fn bodies() -> Vec<String> {
     let unsound = [
         r#""qxcanary""#,
         r#""+55 11 97331-7331 qxcanary""#,
-        r#"["qxcanary",{"qxcanary":7331733}]"#,
+        r#"["qxcanary",{"qxcanary":73317331733}]"#,
         r#"{"qxcanary":"qxkanarie"}"#,
         "7331733173317331733",
         r#""qxcanary\u0000\ud83d\ude00é""#,
@@ -69,7 +70,8 @@ async fn raw_identity_reaches_no_log_no_file_no_metric_no_answer_and_no_upstream
     let dir = tempfile::tempdir().unwrap();
     let (config, data) = (dir.path().join("relay.toml"), dir.path().join("data"));
     let text = format!(
-        "[spool]\nmax_bytes = \"8 MiB\"\n[[client]]\nname = \"till\"\nkey_sha256 = \"{:x}\"\n",
+        "[spool]\nmax_bytes = \"8 MiB\"\n\
+         [[source]]\nname = \"beacon-conversion\"\nanswer_within = \"60 s\"\n[[client]]\nname = \"till\"\nkey_sha256 = \"{:x}\"\n",
         KeyDigest::of(b"till-key")
     );
     std::fs::write(&config, text).unwrap();

@@ -16,6 +16,9 @@ use crate::support::RawClient;
 /// Longest that a start, a stop or a delivery of everything may take, on a busy machine.
 pub(crate) const WITHIN: Duration = Duration::from_secs(60);
 
+/// What it runs with where a test has no configuration of its own.
+const PATIENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fault/patient.toml");
+
 /// More than a test makes a program say.
 const LOG_BYTES_MAX: usize = 256 << 20;
 
@@ -41,6 +44,7 @@ fn command_of(mut command: Command, data: &Path, upstream: SocketAddr, level: &s
         .args(["--upstream", &format!("http://{upstream}"), "--data-dir"])
         .arg(data)
         .env("BEACON_RELAY_LOG__LEVEL", level)
+        .env("BEACON_RELAY_CONFIG", PATIENT)
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command

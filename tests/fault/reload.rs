@@ -33,7 +33,8 @@ fn write(dir: &Path, config: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_limits_and_schemas_are_read_again_and_the_rest_is_told_to_need_a_restart() {
     let (dir, upstream) = (TempDir::new().unwrap(), FakeUpstream::start().await);
-    let source = "[[source]]\nname = \"beacon-click\"\nschema = \"own.json\"\n";
+    let source =
+        "[[source]]\nname = \"beacon-click\"\nschema = \"own.json\"\nanswer_within = \"60 s\"\n";
     std::fs::write(dir.path().join("own.json"), SCHEMA).unwrap();
     write(dir.path(), &format!("{source}{}", client("old", "old-key", "")));
     let file = dir.path().join("relay.toml");

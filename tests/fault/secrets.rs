@@ -14,7 +14,9 @@ async fn the_secret_of_a_url_reaches_no_log_no_file_no_metric_no_answer_and_no_u
     let [config, data, secret] = ["relay.toml", "data", "token"].map(|name| dir.path().join(name));
     std::fs::write(&secret, SECRET).unwrap();
     let text = format!(
-        "[[source]]\nname = \"impact-events\"\nto = [\"events-api\"]\nauth = {{ secret_file = {secret:?} }}\n"
+        "[spool]\nmax_bytes = \"16 MiB\"\n\
+         [[source]]\nname = \"impact-events\"\nto = [\"events-api\"]\nanswer_within = \"60 s\"\n\
+         auth = {{ secret_file = {secret:?} }}\n"
     );
     std::fs::write(&config, text).unwrap();
     let program = Program::start_loud_with(&config, &data, upstream.addr()).await;

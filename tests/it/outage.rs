@@ -49,7 +49,8 @@ fn orders(from: usize, count: usize) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_event_overtakes_what_an_outage_left() {
     let mut upstream = FakeUpstream::start().await;
-    let relay = TestRelay::start_with(QUICK, &upstream).await;
+    let relay =
+        TestRelay::start_with(&format!("{QUICK}[spool]\nmax_bytes = \"2 GiB\""), &upstream).await;
     upstream.misbehave(r#"{"status":503}"#);
     let backlog = std::env::var("BEACON_BACKLOG").map_or(BACKLOG, |count| count.parse().unwrap());
     for batch in 0..backlog / 5_000 {

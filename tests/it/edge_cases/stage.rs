@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::corpus::Line;
-use crate::support::{FakeUpstream, RawAnswer, RawClient, SOON};
+use crate::support::{FakeUpstream, RawAnswer, RawClient, SOON, patient};
 
 /// 2026-11-21T12:00:00Z
 const NOON: Timestamp = Timestamp::from_millis(1_795_262_400_000);
@@ -48,7 +48,8 @@ impl Stage {
             ],
             upstream: Some(upstream.url("")),
         };
-        let plan = layers.plan().unwrap_or_else(|faults| panic!("{faults}"));
+        let mut plan = layers.plan().unwrap_or_else(|faults| panic!("{faults}"));
+        patient(&mut plan);
         let clock = Clock::held(NOON);
         let relay = Relay::start(plan, clock.clone()).await.unwrap();
         let schema = serde_json::from_str(schema).unwrap();

@@ -17,7 +17,7 @@ pub(crate) use self::fake_upstream::{FakeUpstream, KeptPort, any_json};
 pub(crate) use self::fake_vendor::FakeVendor;
 pub(crate) use self::raw_client::{End, RawAnswer, RawClient, post};
 pub(crate) use self::rogue_upstream::{Rogue, RogueUpstream};
-pub(crate) use self::test_relay::{ORDER, TestRelay};
+pub(crate) use self::test_relay::{ORDER, TestRelay, patient};
 pub(crate) use self::tunnel_proxy::TunnelProxy;
 
 /// Longest that a test waits for what should come at once. A busy machine may keep a test waiting

@@ -22,6 +22,13 @@ pub(crate) struct TestRelay {
     dir: TempDir,
 }
 
+/// Waits longer for the store than callers do: a disk may be busy with other work.
+pub(crate) fn patient(plan: &mut Plan) {
+    for source in &mut plan.sources {
+        source.answer_within = SOON;
+    }
+}
+
 /// The vendor's own sample order.
 pub(crate) const ORDER: &str = include_str!("../../corpus/vtex/order.json");
 
@@ -44,6 +51,8 @@ impl TestRelay {
         let file = self.dir.path().join("relay.toml");
         std::fs::write(&file, &self.config).unwrap();
         let data = self.data_dir().display().to_string();
+        // Less is laid out on the disk, which all tests share.
+        let small = ("BEACON_RELAY_SPOOL__MAX_BYTES", "256 MiB");
         let layers = Layers {
             file: Some(file),
             environment: [
@@ -54,8 +63,10 @@ impl TestRelay {
                 ("OLX_CLIENT_ID", "client"),
                 ("OLX_CLIENT_SECRET", "hush"),
             ]
+            .into_iter()
+            .chain((!self.config.contains("max_bytes")).then_some(small))
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into(),
+            .collect(),
             flags: vec![
                 ("--listen", &["server", "listen"], "127.0.0.1:0".to_owned()),
                 ("--data-dir", &["spool", "path"], data),
@@ -66,6 +77,9 @@ impl TestRelay {
         // A test that asks for another address keeps it; the rest get a free port.
         if plan.admin.listen.port() == 9090 {
             plan.admin.listen.set_port(0);
+        }
+        if !self.config.contains("answer_within") {
+            patient(&mut plan);
         }
         plan
     }

@@ -269,7 +269,8 @@ fn worked() -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn under_full_load_every_notification_is_answered_in_the_vendors_time() {
     let upstream = FakeUpstream::start().await;
-    let config = "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\n";
+    let config =
+        "[[source]]\nname = \"olx-adverts\"\nto = [\"events-api\"]\nanswer_within = \"1 s\"\n";
     let relay = Arc::new(TestRelay::start_with(config, &upstream).await);
     let (addr, started, worked) = (relay.addr(), Instant::now(), worked());
     let end = started + LOADED_FOR;
