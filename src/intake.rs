@@ -153,7 +153,7 @@ impl Intake {
             Unity::Each => events.is_empty(),
         };
         if is_nothing && self.is_of_another(key, &judged, answer_by).await {
-            tallies.book_all(Outcome::Unavailable);
+            tallies.book_all(Outcome::Rejected);
             return Err(AppendError::KeyReused);
         }
         if unity == Unity::AllOrNothing && judged.iter().any(Result::is_err) {
@@ -173,7 +173,7 @@ impl Intake {
         let Receipt { appended, repeated } = match receipt {
             Ok(receipt) => receipt,
             Err(error) => {
-                tallies.book_all(Outcome::Unavailable);
+                tallies.book_all(booked(&error));
                 return Err(error);
             }
         };
@@ -311,6 +311,16 @@ impl Intake {
             },
         );
         Accepted { appended, warnings, conflict }
+    }
+}
+
+/// What became of items whose request was not taken: what would be refused again is no want of the
+/// store's.
+const fn booked(error: &AppendError) -> Outcome {
+    match error {
+        AppendError::KeyReused | AppendError::TooLarge { .. } => Outcome::Rejected,
+        AppendError::Full { .. } | AppendError::Busy | AppendError::Closed => Outcome::Unavailable,
+        AppendError::Unsure | AppendError::Fault(_) => Outcome::Unavailable,
     }
 }
 

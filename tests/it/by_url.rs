@@ -337,6 +337,10 @@ async fn who_is_not_known_meets_no_keys_of_another_address() {
     }
     assert_eq!((&ids[4], &ids[5]), (&ids[0], &ids[3]));
     relay.settled().await;
+    // The store wanted for nothing.
+    let refused = "beacon_relay_items_total{source=\"beacon-view\",outcome=\"rejected\"} 2";
+    let metrics = relay.metrics().await;
+    assert!(metrics.contains(refused), "{metrics}");
     assert_eq!(upstream.sandbox.stats().requests, 4);
     relay.finish().await;
 }

@@ -102,8 +102,16 @@ impl Body {
 
 /// What is wrong with an event that was kept for it: errors without values, or a sentence.
 fn own_words(bytes: &[u8]) -> Value {
-    let masked = masked_answer(bytes);
-    if masked.is_array() { masked } else { String::from_utf8_lossy(bytes).into() }
+    let mut masked = masked_answer(bytes);
+    let Value::Array(shown) = &mut masked else {
+        return String::from_utf8_lossy(bytes).into();
+    };
+    // Messages are made of the schema alone; a path may hold a name that the sender chose.
+    let errors = serde_json::from_slice::<Vec<Value>>(bytes).unwrap_or_default();
+    for (shown, mut error) in shown.iter_mut().zip(errors) {
+        shown["message"] = error["message"].take();
+    }
+    masked
 }
 
 /// An upstream's answer may quote the body, so its values are masked too. Of Ajv's errors that much
@@ -146,6 +154,22 @@ mod tests {
         assert!(masked.contains("/items/0/sku") && masked.contains("#/properties/items/type"));
         assert!(!masked.contains("u1"), "{masked}");
         assert_eq!(masked_answer(b"<html>u1</html>"), "15 bytes");
+    }
+
+    #[test]
+    fn the_relays_own_words_say_what_is_wrong() {
+        let fault = br##"[{"instancePath":"/items","keyword":"type","message":"must be array",
+            "params":{"type":"array"},"schemaPath":"#/properties/items/type"},
+            {"instancePath":"/ana@example.com","keyword":"type","message":"must be string",
+            "params":{"type":"string"},"schemaPath":"#/type"}]"##;
+        let told = own_words(fault);
+        assert_eq!(
+            (&told[0]["instancePath"], &told[0]["message"]),
+            (&json!("/items"), &json!("must be array"))
+        );
+        assert_eq!(told[1]["message"], "must be string");
+        assert!(!told.to_string().contains("ana@"), "{told}");
+        assert_eq!(own_words(b"the body is not JSON: line 1"), "the body is not JSON: line 1");
     }
 
     #[test]
