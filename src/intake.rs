@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
+use crate::event::{Dedupe, DedupeKey, DestinationName, Fingerprint, SourceName};
 use crate::ledger::{Ledger, Outcome, Tally};
 use crate::metrics::Metrics;
 use crate::schema::lint::Warnings;
 use crate::schema::{NAME_BYTES_MAX, VIOLATIONS_MAX, Violations};
 use crate::source::{Admitted, Raw, Received, Reject, Source};
 use crate::spool::{
-    AppendError, Appended, Batch, Found, Lane, NewEvent, Receipt, Spool, StoreFault,
+    AppendError, Appended, Batch, Cause, Found, Lane, NewEvent, Receipt, Spool, StoreFault,
 };
 
 /// One item and the way it goes in.
@@ -99,6 +99,8 @@ struct Pending {
     fingerprint: Option<Fingerprint>,
     /// What it may be awaited by.
     awaited: Option<String>,
+    /// Whose dead letter it is from the start, for nobody can use it.
+    dead_to: Vec<DestinationName>,
 }
 
 /// An item as it was judged; a refused one with its source, where it had one.
@@ -203,8 +205,10 @@ impl Intake {
                     self.count_violations(&source.settings().name, violations);
                 }
                 let fingerprint = event.dedupe.map(|dedupe| dedupe.fingerprint);
+                let is_dead = event.event.fault.is_some();
+                let dead_to = if is_dead { event.to.clone() } else { Vec::new() };
                 events.push(NewEvent { lane, ..event });
-                Ok(Pending { source, warnings, fingerprint, awaited })
+                Ok(Pending { source, warnings, fingerprint, awaited, dead_to })
             }
             Err(reject) => {
                 if let Reject::Invalid(violations) = &reject {
@@ -277,7 +281,7 @@ impl Intake {
         repeated: bool,
         tallies: &mut Tallies,
     ) -> Accepted {
-        let Pending { source, warnings, fingerprint, awaited } = pending;
+        let Pending { source, warnings, fingerprint, awaited, dead_to } = pending;
         let name = &source.settings().name;
         if let (Some(arrivals), Some(id)) = (&self.arrivals, awaited) {
             arrivals.arrived(name, &id);
@@ -305,12 +309,23 @@ impl Intake {
                     for lint in warnings.lints() {
                         self.metrics.warning(name, lint.as_str());
                     }
+                    self.count_dead(name, &dead_to);
                     Outcome::Accepted
                 }
                 Appended::Duplicate { .. } => Outcome::Duplicate,
             },
         );
         Accepted { appended, warnings, conflict }
+    }
+
+    /// Tells of what ended when it was stored. The forwarder never sees it, unless there was no room
+    /// for its letter at first; then it does not count it again.
+    fn count_dead(&self, source: &SourceName, dead_to: &[DestinationName]) {
+        for destination in dead_to {
+            self.metrics.delivery(&self.metrics.destination(destination), "dead");
+            let cause = Cause::Invalid.as_str();
+            tracing::warn!(%destination, %source, cause, "of no use, kept as a dead letter");
+        }
     }
 }
 

@@ -256,7 +256,9 @@ impl Forwarder {
             }
             Settlement::GivenUp(cause) => {
                 self.tell_of_end(&lease, *cause, None, 0);
-                (LeaseEnd::Dead, Some(end_of(*cause)))
+                // What is invalid was counted when it was accepted.
+                let counts = *cause != Cause::Invalid;
+                (LeaseEnd::Dead, counts.then(|| end_of(*cause)))
             }
         };
         let (id, accepted_at) = (lease.id.0, lease.event.accepted_at);

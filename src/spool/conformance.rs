@@ -100,6 +100,7 @@ macro_rules! conformance {
             dead: dead_letters_are_listed_in_pages
             dead: a_letter_is_replayed_once
             dead: letters_are_found_by_a_filter_and_by_name
+            dead: what_came_with_a_fault_is_a_dead_letter_from_the_start
             dead: a_dropped_letter_stays_away_and_is_counted
             find: an_event_is_pending_until_each_destination_has_it
             find: the_destination_that_is_worst_off_decides

@@ -32,7 +32,9 @@ pub type SpoolFuture<'a, T, E = StoreFault> =
 pub trait Spool: Send + Sync + 'static {
     /// Stores every event of `batch` and its deliveries durably; one answer per event, in order.
     ///
-    /// Once polled the write finishes, even if the caller goes away. A request that is known by its
+    /// An event with a fault is a dead letter of every destination from the start, unless there was no
+    /// room for its letters: then it is owed like any other. Once polled the write finishes, even if
+    /// the caller goes away. A request that is known by its
     /// key is not stored again and gets the answers of the first, inside the key's window.
     ///
     /// # Errors

@@ -193,3 +193,65 @@ pub(crate) async fn a_dropped_letter_stays_away_and_is_counted<S: Store>() {
     stage.store(stage.keyed(1, 2, &["a"])).await;
     stage.finish().await;
 }
+
+pub(crate) async fn what_came_with_a_fault_is_a_dead_letter_from_the_start<S: Store>() {
+    let mut stage = Stage::<S>::new();
+    let faulty = |stage: &Stage<S>, new: NewEvent| {
+        let fault = Some(Bytes::from_static(b"no JSON"));
+        let event = Arc::new(Event { fault, ..Event::clone(&new.event) });
+        assert!(stage.clock.now() >= event.accepted_at);
+        NewEvent { event, ..new }
+    };
+    // Some of a batch may be sound, and what is given up in the same moment is kept too.
+    let first = stage.store(stage.event(b"first", &["a"])).await;
+    let lease = stage.take_one("a").await;
+    let new = vec![
+        stage.event(b"sound", &["a", "b"]),
+        faulty(&stage, stage.keyed(1, 1, &["a", "b"])),
+        faulty(&stage, stage.event(b"odd", &["b"])),
+    ];
+    let ids: Vec<EventId> = new.iter().map(|new| new.event.id).collect();
+    let (appended, ()) = tokio::join!(
+        stage.append(new),
+        stage.settle(lease, Settlement::DeadLetter(refusal(Cause::Refused)))
+    );
+    assert_eq!(appended, [0, 1, 2].map(|at| Appended::Stored(ids[at])));
+    for reopen in 0..3 {
+        let letters = stage.letters().await;
+        let mut told: Vec<_> = letters
+            .iter()
+            .map(|one| (one.event.id, one.to.as_str(), one.refusal.cause, one.attempts))
+            .collect();
+        told.sort_unstable_by_key(|(id, to, ..)| (ids.iter().position(|one| one == id), *to));
+        let invalid = Cause::Invalid;
+        let expected = [
+            (first, "a", Cause::Refused, 1),
+            (ids[1], "a", invalid, 0),
+            (ids[1], "b", invalid, 0),
+            (ids[2], "b", invalid, 0),
+        ];
+        assert_eq!(told, expected, "{reopen}");
+        assert!(letters.iter().all(|one| one.event.fault.is_some() == (one.event.id != first)));
+        let stats = stage.stats().await;
+        assert_eq!(spooled(&stats), 2, "{stats:?}");
+        match reopen {
+            0 => stage.kill_and_reopen().await,
+            _ => stage.close_and_reopen().await,
+        }
+    }
+    // Its key is free, and who puts it back in line wants it sent.
+    let again = faulty(&stage, stage.keyed(1, 1, &["a"]));
+    stage.store(again).await;
+    let letters = stage.letters().await;
+    let odd = letters.iter().find(|one| one.event.id == ids[2]).unwrap().id;
+    let replayed = stage.spool().replay(&[odd]).await.unwrap();
+    assert_eq!(replayed, Replayed { replayed: 1, ..Replayed::default() });
+    let leases = stage.take_all("b").await;
+    let replay_of: BTreeSet<_> = leases.iter().map(|lease| lease.replay_of).collect();
+    assert_eq!(replay_of, BTreeSet::from([None, Some(odd)]));
+    stage.deliver(leases).await;
+    let sound = stage.take_all("a").await;
+    assert_eq!(sound.iter().map(|lease| lease.event.id).collect::<Vec<_>>(), [ids[0]]);
+    stage.deliver(sound).await;
+    stage.finish().await;
+}

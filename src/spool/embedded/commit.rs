@@ -6,13 +6,16 @@
 mod draft;
 mod find;
 mod park;
+mod unusable;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use self::draft::{Drafter, Move, Plan};
+use self::unusable::Unusable;
 use super::files::WriteError;
 use super::inbox::{Command, Next};
 use super::keys::{Ending, Keys};
@@ -98,6 +101,8 @@ impl Job {
 pub(super) struct Work {
     jobs: Vec<Job>,
     drafts: [Vec<Draft>; 3],
+    /// What ends with this commit, its letters being the last of those of `dead/`.
+    unusable: Vec<Unusable>,
 }
 
 /// What was written of each log; nothing when there was no room.
@@ -159,7 +164,7 @@ impl Committer {
             let waiting = park::waiting(&lock(&self.shared.state));
             let mut work = Work::default();
             let parked = park::drafts(waiting, &self.shared, &mut work)?;
-            let outcome = self.store(&work)?;
+            let outcome = self.store(&mut work)?;
             let Some(written) = &outcome[LogKind::Parked.index()] else { return Ok(()) };
             let mut state = lock(&self.shared.state);
             for ((line, key), (written, draft)) in
@@ -178,7 +183,7 @@ impl Committer {
             let next = std::mem::take(&mut rest).into_iter().chain(&mut commands);
             let mut drafter = Drafter::new(&self.shared, &self.keys, &mut work);
             let drafted = drafter.draft(next, &mut rest);
-            let done = drafted.and_then(|()| self.store(&work));
+            let done = drafted.and_then(|()| self.store(&mut work));
             match done {
                 Ok(outcome) => self.finish(work, &outcome),
                 Err(fault) => {
@@ -195,7 +200,7 @@ impl Committer {
     }
 
     /// Writes and syncs each log, and tells the keys what follows from it.
-    fn store(&mut self, work: &Work) -> Result<Outcome, StoreFault> {
+    fn store(&mut self, work: &mut Work) -> Result<Outcome, StoreFault> {
         let mut outcome = Outcome::default();
         let started = Instant::now();
         for log in LogKind::ALL {
@@ -206,6 +211,9 @@ impl Committer {
             match writer.append(drafts, &self.shared.state) {
                 Ok(written) => {
                     writer.sync()?;
+                    if log == LogKind::Accepted {
+                        unusable::draft(&self.shared, work, &written);
+                    }
                     outcome[log.index()] = Some(written);
                 }
                 Err(WriteError::Full) => {}
@@ -238,13 +246,20 @@ impl Committer {
             let mut state = lock(&self.shared.state);
             let mut changed = Vec::new();
             if let Some(written) = &outcome[LogKind::Accepted.index()] {
-                arrive(&mut state, &work.drafts[0], written, now, &mut changed);
+                // Without room for their letters they are owed, and given up when they are leased.
+                let has_letters = outcome[LogKind::Dead.index()].is_some();
+                let ended = work.unusable.iter().filter(|_| has_letters).map(|one| one.event);
+                let ended = ended.collect();
+                arrive(&mut state, (&work.drafts[0], written), &ended, now, &mut changed);
             }
             for job in work.jobs {
                 answers.push(self.settle(&mut state, job, &work.drafts, outcome));
                 if let Some(Answer::Settled { line, .. }) = answers.last() {
                     changed.push(*line);
                 }
+            }
+            if let Some(letters) = &outcome[LogKind::Dead.index()] {
+                unusable::bury(&mut state, &work.unusable, letters);
             }
             changed.sort_unstable();
             changed.dedup();
@@ -345,18 +360,18 @@ impl Committer {
     }
 }
 
-/// New records of `log/` are there to be read.
+/// New records of `log/` are there to be read, but for those that have ended.
 fn arrive(
     state: &mut State,
-    drafts: &[Draft],
-    written: &[Written],
+    (drafts, written): (&[Draft], &[Written]),
+    ended: &BTreeSet<usize>,
     now: Timestamp,
     changed: &mut Vec<usize>,
 ) {
-    for (draft, written) in drafts.iter().zip(written) {
+    for (number, (draft, written)) in drafts.iter().zip(written).enumerate() {
         let at = Cursor { segment: written.segment, offset: written.offset, seq: written.seq };
         let lines = state.extend(LogKind::Accepted, written);
-        for line in &lines {
+        for line in lines.iter().filter(|_| !ended.contains(&number)) {
             state.lines[*line].unread.arrived(draft.record.lane, at, now);
         }
         match draft.record.prior {

@@ -14,9 +14,9 @@ use crate::clock::Timestamp;
 use crate::event::{DedupeKey, DestinationName, Event, EventId, Fingerprint};
 use crate::spool::shelf::Notes;
 use crate::spool::{
-    self, AppendError, Appended, Batch, DeadLetter, DeadPage, DeadQuery, DeliveryId, EndState,
-    Flow, Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError, Settlement,
-    SpoolStats, Want,
+    self, AppendError, Appended, Batch, Cause, DeadLetter, DeadPage, DeadQuery, DeliveryId,
+    EndState, Flow, Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError,
+    Settlement, SpoolStats, Want,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -179,7 +179,7 @@ impl Shelf {
         let mut appended = Vec::with_capacity(events.len());
         for (new, answer) in events {
             if let Appended::Stored(_) = answer {
-                self.store(new);
+                self.store(new, settings, now);
             }
             appended.push(answer);
         }
@@ -211,7 +211,7 @@ impl Shelf {
         answers
     }
 
-    fn store(&mut self, new: NewEvent) {
+    fn store(&mut self, new: NewEvent, settings: &Settings, now: Timestamp) {
         let seq = self.next();
         let claimed = new
             .dedupe
@@ -219,7 +219,7 @@ impl Shelf {
             .map(|dedupe| self.claims.put(dedupe, new.event.id, seq, new.to.len()));
         for to in new.to {
             self.flow.stored += 1;
-            self.enter(Delivery {
+            let delivery = Delivery {
                 to,
                 claimed,
                 bytes: size(&new.event),
@@ -231,7 +231,16 @@ impl Shelf {
                 replay_of: None,
                 state: State::Waiting,
                 event: new.event.clone(),
-            });
+            };
+            if new.event.fault.is_some() {
+                // Nobody can use it: it ends here.
+                let number = self.next();
+                self.used_bytes += delivery.bytes;
+                self.deliveries.insert(number, delivery);
+                self.bury(number, Refusal::unanswered(Cause::Invalid), now, settings);
+            } else {
+                self.enter(delivery);
+            }
         }
     }
 

@@ -118,6 +118,43 @@ async fn what_cannot_be_used_is_acknowledged_and_kept_as_it_came() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_used_is_seen_at_once_though_its_destination_takes_nothing() {
+    let backoffice = FakeUpstream::start().await;
+    let mut relay = TestRelay::start_with(&hook(&backoffice.url(""), WHOLE), &backoffice).await;
+    for name in ["one", "two"] {
+        let pause = format!("/api/destinations/{name}/pause");
+        assert_eq!(relay.steer("POST", &pause, "", "").await.status, 200);
+    }
+    for body in ["<a/>", "{", "{"] {
+        is_empty(&relay.post("/hook?t=hush", body).await, 200);
+    }
+    is_empty(&relay.post("/hook?t=hush", r#"{"user_id":"waits"}"#).await, 200);
+    let letters = async |relay: &TestRelay| {
+        let listed = relay.admin("/api/dead?reason=invalid&limit=100", "").await.json();
+        let letters = listed["letters"].as_array().unwrap().clone();
+        assert!(letters.iter().all(|one| one["attempts"] == 0), "{listed:#}");
+        letters.len()
+    };
+    // What is answered is there: nothing is waited for.
+    let there = letters(&relay).await;
+    let metrics = relay.admin("/metrics", "").await.text().to_owned();
+    for name in ["one", "two"] {
+        let line = format!(
+            "beacon_relay_deliveries_total{{destination=\"{name}\",outcome=\"dead\"}} {}",
+            there / 2
+        );
+        assert!(metrics.contains(&line), "{line} in {metrics}");
+    }
+    let status = relay.status().await;
+    assert_eq!(status["ledger"]["store"]["spooled"], 2, "{status:#}");
+    relay.restart().await;
+    assert_eq!((letters(&relay).await, there % 2), (there, 0));
+    assert!(there >= 4, "{there} letters of what came");
+    assert_eq!(backoffice.sandbox.events(&Default::default()).len(), 0);
+    relay.finish().await;
+}
+
+#[tokio::test]
 async fn a_member_is_known_in_any_case_and_sent_on_as_it_came_or_as_the_schema_has_it() {
     let (backoffice, upstream) = (CountedUpstream::start().await, FakeUpstream::start().await);
     let any = hook(&backoffice.url(), &format!("{WHOLE}\nnames = \"any-case\""));
