@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, response};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
@@ -153,9 +153,7 @@ impl Vendor {
         }
         let granted = serde_json::from_slice::<Granted>(&body);
         let Granted { access_token, expires_in } = granted.map_err(|_| Outcome::NoToken)?;
-        let bearer = HeaderValue::try_from(format!("Bearer {access_token}"));
-        let mut bearer = bearer.map_err(|_| Outcome::NoToken)?;
-        bearer.set_sensitive(true);
+        let bearer = bearer_of(&access_token).ok_or(Outcome::NoToken)?;
         let token =
             Token { bearer: bearer.clone(), until: now.after(lasting(expires_in.as_ref())) };
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
@@ -173,7 +171,9 @@ impl Vendor {
         let mut request = request.map_err(|_| Outcome::Refused)?;
         *request.headers_mut() = headers;
         let agent = concat!("beacon-relay/", env!("CARGO_PKG_VERSION"));
-        for (name, value) in [(ACCEPT, "application/json"), (USER_AGENT, agent)] {
+        // Who says nothing of codings takes any (RFC 9110, section 12.5.3).
+        let plain = (ACCEPT_ENCODING, "identity");
+        for (name, value) in [(ACCEPT, "application/json"), plain, (USER_AGENT, agent)] {
             // An operator's own header stays.
             request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
         }
@@ -184,11 +184,20 @@ impl Vendor {
     }
 }
 
+/// What shows a token; nothing of one that is none.
+fn bearer_of(token: &str) -> Option<HeaderValue> {
+    let written = (!token.is_empty()).then(|| format!("Bearer {token}"))?;
+    let mut bearer = HeaderValue::try_from(written).ok()?;
+    bearer.set_sensitive(true);
+    Some(bearer)
+}
+
 /// How long a token is used that lasts for so many seconds.
 fn lasting(expires_in: Option<&Value>) -> Duration {
     let said = expires_in
-        .and_then(|said| said.as_u64().or_else(|| said.as_str().and_then(|it| it.parse().ok())));
-    let lasts = said.map_or(TOKEN_LASTS, Duration::from_secs);
+        .and_then(|said| said.as_f64().or_else(|| said.as_str().and_then(|it| it.parse().ok())));
+    let lasts = said.and_then(|said| Duration::try_from_secs_f64(said).ok());
+    let lasts = lasts.unwrap_or(TOKEN_LASTS);
     lasts.saturating_sub((lasts / 10).min(TOKEN_MARGIN_MAX))
 }
 
@@ -222,10 +231,25 @@ mod tests {
             (Some(json!(86_400)), 86_340),
             (Some(json!("100")), 90),
             (Some(json!(0)), 0),
+            (Some(json!(100.0)), 90),
+            (Some(json!("100.0")), 90),
+            (Some(json!(1e30)), 3_540),
+            (Some(json!(1e10)), 9_999_999_940),
+            (Some(json!(-5)), 3_540),
+            (Some(json!("soon")), 3_540),
             (None, 3_540),
             (Some(json!(null)), 3_540),
         ] {
             assert_eq!(lasting(said.as_ref()), Duration::from_secs(seconds), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_shown_or_is_none() {
+        let bearer = bearer_of("t1").unwrap();
+        assert!(bearer == "Bearer t1" && bearer.is_sensitive());
+        for token in ["", "a\nb", "\u{7f}"] {
+            assert_eq!(bearer_of(token), None, "{token:?}");
         }
     }
 

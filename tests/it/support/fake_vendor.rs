@@ -133,6 +133,10 @@ async fn grant(State(told): State<Shared>, headers: HeaderMap, body: String) -> 
 async fn meta(State(told): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     let mut told = told.lock().unwrap();
     told.asked.push(id);
+    // Whoever takes any coding is answered in one.
+    if !is(&headers, "accept-encoding", "identity") {
+        return StatusCode::NOT_ACCEPTABLE.into_response();
+    }
     let bearer = format!("Bearer t{}", told.tokens);
     let is_known = is(&headers, "authorization", &bearer) && !told.taken_back;
     if !is_known || !is(&headers, "x-api-key", API_KEY) {
