@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::selector::{Parts, Selector, part};
+use super::selector::{EXACT, Parts, Selector, part};
 use crate::event::{Dedupe, DedupeKey, Fingerprint, SourceName};
 use crate::json::Node;
+use crate::json::spelling::{self, Spellings, Written};
 
 /// How repeats are told: by the first of some ways that an event has all parts of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl DedupeRule {
     pub fn of(&self, source: &SourceName, parts: &Parts<'_>, members: &[String]) -> Option<Dedupe> {
         let of = |way: &Way| Some((way.of(source, parts)?, way.window));
         let (key, window) = self.0.iter().find_map(of)?;
-        Some(Dedupe { key, window, fingerprint: fingerprint(parts.document?.root, members) })
+        Some(Dedupe { key, window, fingerprint: fingerprint(parts.document?, members) })
     }
 
     /// The selectors of every way.
@@ -80,13 +81,14 @@ const SHARED_SLOTS: usize = 8;
 const OWN_SLOTS: usize = Fingerprint::SLOTS - SHARED_SLOTS;
 
 /// What a document looks like: the same for any order and spacing of its members.
-fn fingerprint(body: &Node<'_>, members: &[String]) -> Fingerprint {
+fn fingerprint(body: Written<'_>, members: &[String]) -> Fingerprint {
     let mut print = Fingerprint { body: [0; 8], members: [0; Fingerprint::SLOTS] };
-    let Node::Object(found) = body else { return print };
+    let Node::Object(found) = body.root else { return print };
+    let spellings = body.spellings();
     let mut whole = 0_u64;
     for (name, value) in found {
         let name_sum = crc32c::crc32c(name.as_bytes());
-        let value_sum = digest(value, name_sum);
+        let value_sum = digest(value, name_sum, &spellings);
         whole = whole.wrapping_add(u64::from(name_sum) << 32 | u64::from(value_sum));
         // Folded to two bytes, never zero: zero is a slot without a member.
         let [a, b, c, d] = value_sum.to_be_bytes();
@@ -104,11 +106,16 @@ fn slot(name: &str, name_sum: u32, members: &[String]) -> usize {
     known.unwrap_or_else(|| OWN_SLOTS + name_sum as usize % SHARED_SLOTS)
 }
 
-/// A checksum of a value, the same for any order of an object's members.
-fn digest(node: &Node<'_>, seed: u32) -> u32 {
+/// A checksum of a value, the same for any order of an object's members, and for any spelling of a
+/// number.
+fn digest<'a>(node: &Node<'a>, seed: u32, spellings: &Spellings<'a>) -> u32 {
     match node {
         Node::Null => crc32c::crc32c_append(seed, b"n"),
         Node::Bool(value) => crc32c::crc32c_append(seed, if *value { b"t" } else { b"f" }),
+        Node::Number(double) if double.abs() >= EXACT => {
+            let exactly = spellings.of(node).and_then(spelling::exactly).unwrap_or_default();
+            crc32c::crc32c_append(crc32c::crc32c_append(seed, b"D"), exactly.as_bytes())
+        }
         Node::Number(value) => {
             // 0 and -0 are one number.
             let bits = if *value == 0.0 { 0 } else { value.to_bits() };
@@ -119,13 +126,13 @@ fn digest(node: &Node<'_>, seed: u32) -> u32 {
         }
         Node::Array(items) => {
             let open = crc32c::crc32c_append(seed, b"[");
-            let inside = items.iter().fold(open, |sum, item| digest(item, sum));
+            let inside = items.iter().fold(open, |sum, item| digest(item, sum, spellings));
             crc32c::crc32c_append(inside, b"]")
         }
         Node::Object(members) => {
-            let sums = members
-                .iter()
-                .map(|(name, value)| digest(value, crc32c::crc32c_append(seed, name.as_bytes())));
+            let sums = members.iter().map(|(name, value)| {
+                digest(value, crc32c::crc32c_append(seed, name.as_bytes()), spellings)
+            });
             let sum = sums.fold(0_u32, u32::wrapping_add);
             crc32c::crc32c_append(crc32c::crc32c_append(seed, b"{"), &sum.to_be_bytes())
         }
@@ -136,7 +143,6 @@ fn digest(node: &Node<'_>, seed: u32) -> u32 {
 mod tests {
     use super::*;
     use crate::json::parse;
-    use crate::json::spelling::Written;
 
     fn of(body: &str) -> Option<Dedupe> {
         let key = vec!["body:/publisher_id".parse().unwrap(), "body:/order_id".parse().unwrap()];
@@ -178,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_fingerprint_names_what_differs_and_nothing_else() {
-        let print = |body| of(body).unwrap().fingerprint;
+        let print = |body: &str| of(body).unwrap().fingerprint;
         let first = print(r#"{"publisher_id":"p","order_id":"1","items":[{"a":1,"b":2}],"x":1}"#);
         let same =
             print(r#"{"x":1.0,"order_id":"1","publisher_id":"p","items":[{"b":2,"a":1e0}]}"#);
@@ -187,6 +193,17 @@ mod tests {
         let differ = (0..Fingerprint::SLOTS).filter(|n| first.members[*n] != other.members[*n]);
         assert_eq!(differ.collect::<Vec<_>>(), [2]);
         assert_ne!(first.body, other.body);
+        // Numbers of more digits than a double holds, alone and within.
+        for of in ["{}", "[7,{\"a\":{}}]"] {
+            let print = |n: &str| {
+                let items = of.replace("{}", n);
+                print(&format!(r#"{{"publisher_id":"p","order_id":"1","n":{n},"items":{items}}}"#))
+            };
+            let (one, next) = (print("12345678901234567890"), print("12345678901234567891"));
+            assert_ne!(one, next);
+            assert_ne!(one.members[2], next.members[2]);
+            assert_eq!(one, print("1234567890123456789e1"));
+        }
     }
 
     #[test]

@@ -184,7 +184,7 @@ impl Selector {
 }
 
 /// From here on a double may stand for several whole numbers.
-const EXACT: f64 = 9_007_199_254_740_992.0;
+pub(super) const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Path and query of a target; one that came by URL is told by them alone, as one that came to its
 /// own path is.
