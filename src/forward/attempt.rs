@@ -128,6 +128,7 @@ impl Forwarder {
                 }
                 let hint = hint.map(|hint| hint.min(self.settings.backoff.retry_after_max));
                 let turn = gate.failed(lease.id, sent, hint, now);
+                self.keep_asked(gate, now).await;
                 // What a probe meets tells nothing about how much would be too much.
                 let throttled = matches!(code, "throttled" | "unavailable");
                 if throttled

@@ -41,6 +41,7 @@ const PROBE_DOUBLINGS_MAX: u32 = 8;
 /// One origin's gate.
 #[derive(Debug)]
 pub struct Gate {
+    origin: String,
     state: Mutex<State>,
     /// Shared by the gates of a destination.
     changed: Arc<Notify>,
@@ -52,6 +53,8 @@ pub struct Gate {
 struct State {
     /// Nothing is sent before: the origin's own word, which nothing undoes.
     asked_until: Option<Instant>,
+    /// Of that so much is kept for a restart.
+    kept_until: Option<Instant>,
     /// Nothing is sent before: the next probe, forgotten once the origin works.
     probe_at: Option<Instant>,
     row: Row,
@@ -146,8 +149,33 @@ impl Gate {
     /// An open gate, which tells there when it may have closed. A probe that has not ended after
     /// `probe_within` is not waited for any more.
     #[must_use]
-    pub fn new(changed: Arc<Notify>, probe_within: Duration) -> Self {
-        Self { state: Mutex::default(), changed, probe_within }
+    pub fn new(origin: String, changed: Arc<Notify>, probe_within: Duration) -> Self {
+        Self { origin, state: Mutex::default(), changed, probe_within }
+    }
+
+    /// Scheme and authority of whom it stands in front of.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The origin asked before the relay ran last to be left alone until then.
+    pub fn asked(&self, until: Instant) {
+        let mut state = self.state();
+        state.asked_until = state.asked_until.max(Some(until));
+        state.kept_until = state.asked_until;
+    }
+
+    /// Until when it stays closed as the origin asked, and some time more, if that is to be kept for
+    /// a restart and is not. What is answered counts as kept.
+    pub fn to_keep(&self, beyond: Duration, now: Instant) -> Option<Instant> {
+        let mut state = self.state();
+        let until = state.asked_until.filter(|until| *until > now)?;
+        if state.kept_until.is_some_and(|kept| kept >= until) {
+            return None;
+        }
+        state.kept_until = until.checked_add(beyond);
+        state.kept_until
     }
 
     /// What may be sent at `now`.
@@ -184,9 +212,9 @@ impl Gate {
     pub fn succeeded(&self, now: Instant) -> Turn {
         let mut state = self.state();
         let since = state.closed_since;
-        let (asked_until, took_at) = (state.asked_until, Some(now));
-        let failing = state.failing * (1.0 - SHARE_OF_ONE);
-        *state = State { asked_until, took_at, failing, ..State::default() };
+        let State { asked_until, kept_until, .. } = *state;
+        let (took_at, failing) = (Some(now), state.failing * (1.0 - SHARE_OF_ONE));
+        *state = State { asked_until, kept_until, took_at, failing, ..State::default() };
         since.map_or(Turn::None, |since| Turn::Opened(now.saturating_duration_since(since)))
     }
 
@@ -258,7 +286,7 @@ mod tests {
     const PROBE_WITHIN: Duration = Duration::from_secs(10);
 
     fn gate() -> (Gate, Instant) {
-        (Gate::new(Arc::default(), PROBE_WITHIN), Instant::now())
+        (Gate::new(String::new(), Arc::default(), PROBE_WITHIN), Instant::now())
     }
 
     fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) -> Vec<Turn> {
@@ -379,6 +407,27 @@ mod tests {
         gate.succeeded(now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
         assert_eq!(gate.passage(now + minute), Passage::Open);
+    }
+
+    #[test]
+    fn what_was_asked_for_is_to_be_kept_once() {
+        let (gate, now) = gate();
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        assert_eq!(gate.to_keep(second, now), None);
+        gate.failed(DeliveryId(1), Sent::Answered, Some(Duration::ZERO), now);
+        assert_eq!(gate.to_keep(second, now), None, "it asked for nothing");
+        gate.failed(DeliveryId(1), Sent::Answered, Some(minute), now);
+        assert_eq!(gate.to_keep(second, now), Some(now + minute + second));
+        gate.succeeded(now);
+        let later = now + second;
+        gate.failed(DeliveryId(2), Sent::Answered, Some(minute), later);
+        assert_eq!(gate.to_keep(second, later), None, "it is kept");
+        gate.failed(DeliveryId(3), Sent::Answered, Some(2 * minute), later);
+        assert_eq!(gate.to_keep(second, later), Some(later + 2 * minute + second));
+        let (gate, _) = self::gate();
+        gate.asked(now + minute);
+        assert_eq!(gate.passage(now), Passage::Closed(now + minute));
+        assert_eq!(gate.to_keep(second, now), None);
     }
 
     #[test]

@@ -30,10 +30,20 @@ impl Gates {
     /// The gate in front of a request's origin.
     #[must_use]
     pub fn of(&self, uri: &Uri) -> Arc<Gate> {
-        let origin = origin(uri);
+        self.named(&origin(uri))
+    }
+
+    /// The gate in front of an origin, told by scheme and authority.
+    #[must_use]
+    pub fn named(&self, origin: &str) -> Arc<Gate> {
         let mut gates = self.by_origin.lock().unwrap_or_else(PoisonError::into_inner);
-        let gate = || Arc::new(Gate::new(Arc::clone(&self.changed), self.probe_within));
-        Arc::clone(gates.entry(origin).or_insert_with(gate))
+        if let Some(gate) = gates.get(origin) {
+            return Arc::clone(gate);
+        }
+        let gate = Gate::new(origin.to_owned(), Arc::clone(&self.changed), self.probe_within);
+        let gate = Arc::new(gate);
+        gates.insert(origin.to_owned(), Arc::clone(&gate));
+        gate
     }
 
     /// Whether a request's origin has a gate, that is, an event went there since the start.

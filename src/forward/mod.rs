@@ -2,6 +2,7 @@
 //!
 //! It decides nothing about other destinations and shares nothing with them but the spool.
 
+mod asked;
 mod attempt;
 pub mod backoff;
 pub mod client;
@@ -249,6 +250,7 @@ impl Forwarder {
     /// Leases and sends until told to stop; returns when every attempt has been settled.
     pub async fn run(self: Arc<Self>, stop: Stop) {
         let attempts = TaskTracker::new();
+        self.recall_asked().await;
         loop {
             let round = self.round(&stop, &attempts);
             if stop.leasing.run_until_cancelled(round).await.is_none() {

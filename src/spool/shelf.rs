@@ -1,5 +1,6 @@
 //! Small notes that must outlive a restart, by shelf and key: which notifications are awaited,
-//! what operators did, which destinations are paused, what goes on in the background.
+//! what operators did, which destinations are paused, what goes on in the background, and what origins
+//! asked for.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,11 +20,14 @@ pub enum Shelf {
     Paused,
     /// Replays and drops of many letters that are under way.
     Jobs,
+    /// Until when origins asked to be left alone. When it is full the first goes: an origin that is
+    /// not asked any more leaves its last note behind.
+    Asked,
 }
 
 impl Shelf {
     /// Every shelf, in the order of their codes.
-    pub const ALL: [Self; 4] = [Self::Awaited, Self::Audit, Self::Paused, Self::Jobs];
+    pub const ALL: [Self; 5] = [Self::Awaited, Self::Audit, Self::Paused, Self::Jobs, Self::Asked];
 
     /// Bytes that a key may have.
     pub const KEY_BYTES_MAX: usize = 512;
@@ -41,7 +45,7 @@ impl Shelf {
             Self::Awaited => 16_384,
             Self::Audit => 4_096,
             // More than a configuration has destinations.
-            Self::Paused => 1_024,
+            Self::Paused | Self::Asked => 1_024,
             Self::Jobs => 64,
         }
     }
@@ -49,7 +53,7 @@ impl Shelf {
     /// Whether a new note takes the place of the first when there is no room.
     const fn is_ring(self) -> bool {
         match self {
-            Self::Audit => true,
+            Self::Audit | Self::Asked => true,
             Self::Awaited | Self::Paused | Self::Jobs => false,
         }
     }
@@ -175,7 +179,9 @@ mod tests {
             let more = put(&mut notes, shelf, &bytes("999999"), &bytes("v"));
             let first = notes.list(shelf, None, 1).remove(0).0;
             match shelf {
-                Shelf::Audit => assert_eq!((more.is_ok(), first), (true, bytes("000001"))),
+                Shelf::Audit | Shelf::Asked => {
+                    assert_eq!((more.is_ok(), first), (true, bytes("000001")))
+                }
                 Shelf::Awaited | Shelf::Paused | Shelf::Jobs => {
                     assert!(matches!(more, Err(AppendError::Full { .. })), "{more:?}");
                     assert_eq!(first, bytes("000000"));

@@ -177,6 +177,29 @@ async fn what_was_not_delivered_is_delivered_after_a_restart() {
 }
 
 #[tokio::test]
+async fn what_an_upstream_asked_for_holds_over_a_restart_for_every_event() {
+    const ASKED: Duration = Duration::from_secs(4);
+    let mut upstream = FakeUpstream::start().await;
+    let mut relay = TestRelay::start_with(QUICK, &upstream).await;
+    upstream.misbehave(r#"{"status":503,"retry_after":4}"#);
+    let (target, body) = click(1);
+    assert_eq!(relay.post(&target, &body).await.status, 202);
+    let asked = upstream.next_event().await.at;
+    upstream.misbehave("{}");
+    relay.until(|status| !status["destinations"][0]["closed_for_seconds"].is_null()).await;
+    // A stop takes the attempt to its end, and with it the note.
+    relay.restart().await;
+    relay.until(|status| !status["destinations"][0]["closed_for_seconds"].is_null()).await;
+    let (target, body) = click(2);
+    assert_eq!(relay.post(&target, &body).await.status, 202);
+    for event in upstream.next_events(2).await {
+        assert!(event.at.since(asked) >= ASKED, "after {:?}", event.at.since(asked));
+    }
+    relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
 async fn an_event_past_its_age_is_kept_as_expired() {
     let upstream = FakeUpstream::start().await;
     let config = format!("{QUICK}max_age = {{ click = \"150 ms\" }}\n");

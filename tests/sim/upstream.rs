@@ -199,9 +199,10 @@ pub(crate) const PROBE_WITHIN: Duration = Duration::from_secs(3);
 const PROBE_EVERY: Duration = Duration::from_secs(2);
 
 impl Watched {
-    /// What a relay forgets that is killed or stopped.
+    /// What a relay forgets that is killed or stopped: all but what it was asked for.
     pub(crate) fn forget(&mut self) {
-        *self = Self { refusal_runs: self.refusal_runs, ..Self::default() };
+        let Self { refusal_runs, asked_until, .. } = *self;
+        *self = Self { refusal_runs, asked_until, ..Self::default() };
     }
 
     /// An attempt starts: what is wrong with that, and whether it is a probe.

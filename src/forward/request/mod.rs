@@ -99,6 +99,18 @@ impl Shape {
         }
     }
 
+    /// Whether its requests may go to an origin, told by scheme and authority.
+    #[must_use]
+    pub fn may_go_to(&self, origin: &str) -> bool {
+        let is =
+            |one: &Origin| format!("{}://{}", one.scheme().as_str(), one.authority()) == origin;
+        let others = match &self.target {
+            Target::Verbatim(by_url) if by_url.route == Route::Own => Some(&by_url.origins),
+            Target::Verbatim(_) | Target::Fixed(_) => None,
+        };
+        is(&self.base) || others.is_some_and(|others| others.iter().any(is))
+    }
+
     /// What becomes of events that name their URL; nothing where all go to one path.
     #[must_use]
     pub const fn by_url(&self) -> Option<&ByUrl> {
@@ -224,6 +236,20 @@ mod tests {
         assert_eq!(shape(verbatim()).origins_max(), 2);
         assert_eq!(shape(by_url(Route::Base)).origins_max(), 1);
         assert_eq!(shape(Target::Fixed(PathAndQuery::from_static("/x"))).origins_max(), 1);
+    }
+
+    #[test]
+    fn an_origin_is_known_by_its_scheme_and_authority() {
+        for target in
+            [verbatim(), by_url(Route::Base), Target::Fixed(PathAndQuery::from_static("/x"))]
+        {
+            let shape = shape(target);
+            let uri = shape.request(&event("/v1/beacon/click/a"), NOW).unwrap().uri().clone();
+            let origin = format!("{}://{}", uri.scheme_str().unwrap(), uri.authority().unwrap());
+            assert!(shape.may_go_to(&origin), "{origin}");
+            assert!(!shape.may_go_to(&origin.replace("https", "http")));
+            assert!(!shape.may_go_to("https://elsewhere.example"));
+        }
     }
 
     #[test]
