@@ -113,7 +113,7 @@ fn scope<T>(
 fn apart(reader: &Reader<'_>, list: &[Client], client: &Client) {
     for other in list {
         if other.name == client.name {
-            reader.fault("name", "is taken by another client", "");
+            reader.fault("name", "is taken by another client", "choose another");
         }
         match (&client.credential, &other.credential) {
             (Credential::Keys(own), Credential::Keys(others)) => {

@@ -122,7 +122,8 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
         reader.inner_fault("admin", "listen", what, "give each listener a port of its own");
     }
     let mut destinations = destination_list(&reader, outside);
-    let names: Vec<DestinationName> = destinations.iter().map(|one| one.name.clone()).collect();
+    let names: Vec<DestinationName> =
+        reader.names("destination").into_iter().map(DestinationName::new).collect();
     let profiles = profiles::read_all(&reader);
     let mut written = Written::of(root);
     let SourceList { list: mut sources, lookups, off, unsure } =
@@ -132,7 +133,7 @@ pub(super) fn plan(root: &Table, found: Found, outside: &dyn Outside) -> Result<
         source.keep = keep(&source.to, &destinations);
     }
     destinations.iter_mut().for_each(|one| one.when_unsure_of.clone_from(&unsure));
-    let names: Vec<SourceName> = sources.iter().map(|one| &one.name).chain(&off).cloned().collect();
+    let names: Vec<SourceName> = reader.names("source").into_iter().map(SourceName::new).collect();
     let clients = clients::read(&reader, &names);
     reader.finish();
     let faults = found.into_sorted();
@@ -293,7 +294,7 @@ fn destination_list(reader: &Reader<'_>, outside: &dyn Outside) -> Vec<forward::
     for reader in reader.tables("destination") {
         if let Some(settings) = destinations::read(&reader, outside) {
             if list.iter().any(|one| one.name == settings.name) {
-                reader.fault("name", "is taken by another destination", "");
+                reader.fault("name", "is taken by another destination", "choose another");
             }
             list.push(settings);
         }
@@ -334,7 +335,7 @@ fn source_list(
         let lookup = lookups::read(&reader, outside, read.as_ref());
         if let Some((mut settings, standing)) = read {
             if list.iter().map(|one| &one.name).chain(&off).any(|name| *name == settings.name) {
-                reader.fault("name", "is taken by another source", "");
+                reader.fault("name", "is taken by another source", "choose another");
             }
             if settings.name.as_str() == http::by_url::NAME {
                 reader.fault("name", "is the relay's own name for events by URL", "choose another");

@@ -10,6 +10,12 @@ use super::fault::{Fault, Place};
 use super::layers::{Item, Table, Value};
 use crate::units;
 
+const TEXT: &str = "a text";
+const TEXTS: &str = "a list of texts";
+const WHOLE: &str = "a whole number";
+const FLAG: &str = "true or false";
+const TABLE: &str = "a table";
+
 /// The faults found so far, shared by every reader of a configuration.
 #[derive(Debug, Default)]
 pub(super) struct Found(RefCell<Vec<Fault>>);
@@ -79,7 +85,16 @@ impl<'a> Reader<'a> {
 
     fn wants(&self, key: &'static str, wanted: &str, item: &Item) {
         let what = format!("is {}, not {wanted}", kind(&item.value));
-        self.fault(key, what, "");
+        let remedy = match (&item.value, wanted) {
+            (Value::Loose(_), TEXTS) => "write it in a file: variables and flags hold one value",
+            (_, TEXTS) => r#"write it in brackets, as ["…", "…"]"#,
+            (_, TEXT) => "write it in quotes, a time or a size with its unit",
+            (_, WHOLE) => "write digits alone, without quotes",
+            (_, FLAG) => "write true or false, without quotes",
+            (_, TABLE) => "write it in braces, as { key = value }, or under a heading of its own",
+            _ => "",
+        };
+        self.fault(key, what, remedy);
     }
 
     /// Text.
@@ -88,7 +103,7 @@ impl<'a> Reader<'a> {
         if let Value::String(text) | Value::Loose(text) = &item.value {
             return Some(text);
         }
-        self.wants(key, "a text", item);
+        self.wants(key, TEXT, item);
         None
     }
 
@@ -145,7 +160,7 @@ impl<'a> Reader<'a> {
             Value::Other(_) => None,
         };
         let Some(number) = number else {
-            self.wants(key, "a whole number", item);
+            self.wants(key, WHOLE, item);
             return None;
         };
         let fits = u32::try_from(number).ok().filter(|number| (least..=most).contains(number));
@@ -165,7 +180,7 @@ impl<'a> Reader<'a> {
             Value::String(_) | Value::Loose(_) | Value::Integer(_) | Value::Array(_) => {}
             Value::Table(_) | Value::Other(_) => {}
         }
-        self.wants(key, "true or false", item);
+        self.wants(key, FLAG, item);
         None
     }
 
@@ -173,14 +188,14 @@ impl<'a> Reader<'a> {
     pub(super) fn texts(&self, key: &'static str) -> Option<Vec<&'a str>> {
         let item = self.item(key)?;
         let Value::Array(items) = &item.value else {
-            self.wants(key, "a list of texts", item);
+            self.wants(key, TEXTS, item);
             return None;
         };
         let mut texts = Vec::with_capacity(items.len());
         for item in items {
             match item.value.as_string() {
                 Some(text) => texts.push(text),
-                None => self.wants(key, "a list of texts", item),
+                None => self.wants(key, TEXTS, item),
             }
         }
         Some(texts)
@@ -208,7 +223,7 @@ impl<'a> Reader<'a> {
     pub(super) fn table(&self, key: &'static str) -> Option<Reader<'a>> {
         let item = self.item(key)?;
         let Value::Table(table) = &item.value else {
-            self.wants(key, "a table", item);
+            self.wants(key, TABLE, item);
             return None;
         };
         Some(Reader::new(table, self.path(key), item.place.clone(), self.found))
@@ -264,6 +279,24 @@ impl<'a> Reader<'a> {
         items.iter().filter_map(read).collect()
     }
 
+    /// The names of a list of tables, also of those that are read with faults: who names one of
+    /// these has made no fault of its own.
+    pub(super) fn names(&self, key: &'static str) -> Vec<&'a str> {
+        let Some(Value::Array(items)) = self.item(key).map(|item| &item.value) else {
+            return Vec::new();
+        };
+        let name = |item: &'a Item| {
+            let Value::Table(table) = &item.value else { return None };
+            table.get("name")?.value.as_string()
+        };
+        items.iter().filter_map(name).collect()
+    }
+
+    /// Whether a setting was written by who runs the relay, and is not the program's own default.
+    pub(super) fn is_written(&self, key: &'static str) -> bool {
+        self.item(key).is_some_and(|item| item.base.is_some())
+    }
+
     /// Notes that `key` must be there.
     pub(super) fn missing(&self, key: &'static str, remedy: impl Into<String>) {
         self.found.add(&self.place, format!("{} is missing", self.path(key)), remedy);
@@ -273,13 +306,8 @@ impl<'a> Reader<'a> {
     pub(super) fn finish(self) {
         let asked = self.asked.borrow();
         for (key, item) in self.table.iter().filter(|(key, _)| !asked.contains(key.as_str())) {
-            let near = asked
-                .iter()
-                .map(|known| (strsim::damerau_levenshtein(key, known), known))
-                .filter(|(distance, _)| *distance <= 3)
-                .min();
-            let remedy = match near {
-                Some((_, known)) => format!("did you mean {known:?}?"),
+            let remedy = match near(key, &asked) {
+                Some(known) => format!("did you mean {known:?}?"),
                 None => {
                     let known: Vec<&str> = asked.iter().copied().collect();
                     format!("known here: {}", known.join(", "))
@@ -288,6 +316,19 @@ impl<'a> Reader<'a> {
             self.found.add(&item.place, format!("{} is not a setting", self.path(key)), remedy);
         }
     }
+}
+
+/// The key that was most likely meant. What begins like a longer one is a secret written where the
+/// name of its variable or file belongs; of a short key every letter counts.
+fn near<'a>(key: &str, asked: &BTreeSet<&'a str>) -> Option<&'a str> {
+    let longer = |known: &&&str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('_'));
+    if let Some(longer) = asked.iter().find(longer) {
+        return Some(longer);
+    }
+    let most = (key.len() / 3).clamp(1, 3);
+    let distance = |known: &'a str| (strsim::damerau_levenshtein(key, known), known);
+    let (distance, known) = asked.iter().copied().map(distance).min()?;
+    (distance <= most).then_some(known)
 }
 
 const fn kind(value: &Value) -> &'static str {

@@ -28,7 +28,7 @@ pub(super) fn read(
                 reader.fault(
                     env_key,
                     what,
-                    format!("export {name}, name a {file_key}, or remove {env_key}"),
+                    format!("export {name}, name a file in {file_key}, or remove {env_key}"),
                 );
                 None
             }

@@ -549,3 +549,53 @@ fn a_key_of_the_spool_comes_from_outside_and_is_never_quoted() {
     let unset = plan(file, &[]).unwrap_err();
     assert!(unset.contains("names the variable SPOOL_KEY, which is not set"), "{unset}");
 }
+
+#[test]
+fn one_fault_is_told_once_and_with_its_remedy() {
+    let told = |file: &str, environment: &[(&str, &str)]| plan(file, environment).unwrap_err();
+    let own = |line: &str| format!("[[destination]]\nname = \"events-api\"\n{line}");
+    for (file, environment, says) in [
+        // What is sent there by the built-in sources is no fault of theirs.
+        (own("target = \"hooks\""), &[][..], "write \"verbatim\" or a path as \"/hooks\""),
+        (own("origins = \"https://x\""), &[], "write it in brackets, as [\"…\", \"…\"]"),
+        (own("concurrency = \"5\""), &[], "write digits alone, without quotes"),
+        (own("allow_private = \"yes\""), &[], "write true or false, without quotes"),
+        (own("max_age = \"1 d\""), &[], "write it in braces, as { key = value }"),
+        (
+            own("max_age = { click = \"0 s\" }"),
+            &[],
+            "relay.toml:3:13: destination \"events-api\".max_age.click lets every event expire before it is sent",
+        ),
+        (
+            own("retry = { wait_first = \"20 m\" }"),
+            &[],
+            "relay.toml:3:11: destination \"events-api\".retry.wait_first is longer than wait_max\n  remedy: wait_max is at least",
+        ),
+        (
+            "[server]\nbody_max = 12".to_owned(),
+            &[],
+            "write it in quotes, a time or a size with its unit",
+        ),
+        ("[admin]\ntoken = \"t\"".to_owned(), &[], "did you mean \"token_env\"?"),
+        ("foo = 1".to_owned(), &[], "known here: admin, client"),
+        (
+            String::new(),
+            &[("BEACON_RELAY_SERVER__CORS_ORIGINS", "https://a.example")],
+            "write it in a file: variables and flags hold one value",
+        ),
+    ] {
+        let faults = told(&file, environment);
+        assert!(faults.contains(says), "{says:?} is not in:\n{faults}");
+        assert!(faults.ends_with("the configuration has 1 fault"), "{faults}");
+    }
+}
+
+#[test]
+fn a_path_of_its_own_takes_the_place_of_the_built_in_event_urls() {
+    let own = |line: &str| format!("[[destination]]\nname = \"events-api\"\n{line}");
+    let fixed = plan(&own("target = \"/hooks\""), &[]).unwrap();
+    assert!(fixed.destinations[0].shape.by_url().is_none());
+    let both = plan(&own("target = \"/hooks\"\norigins = [\"https://a.example\"]"), &[]);
+    let both = both.unwrap_err();
+    assert!(both.contains("relay.toml:4:1: destination \"events-api\".origins says"), "{both}");
+}

@@ -166,7 +166,8 @@ fn target(reader: &Reader<'_>, base: Option<&Base>) -> Option<Target> {
     let written = reader.text("target");
     if written != Some("verbatim") {
         for key in ["origins", "event_urls"] {
-            if reader.item(key).is_some() {
+            // The built-in destination has both, and a path of its own leaves them without use.
+            if reader.is_written(key) {
                 let what = "says where event URLs go, but every event goes to one path";
                 reader.fault(key, what, r#"remove it, or write target = "verbatim""#);
             }
@@ -203,10 +204,19 @@ fn backoff(reader: &Reader<'_>) -> Backoff {
         retry_after_max: inner.span("retry_after_max").unwrap_or(BACKOFF.retry_after_max),
     };
     if backoff.wait_first.is_zero() {
-        inner.fault("wait_first", "is no wait: a failing destination would be asked in a spin", "");
+        inner.fault(
+            "wait_first",
+            "is no wait: a failing destination would be asked in a spin",
+            r#"write "1 s""#,
+        );
     }
     if backoff.wait_max < backoff.wait_first {
-        inner.fault("wait_max", "is shorter than wait_first", "");
+        let key = if inner.is_written("wait_max") { "wait_max" } else { "wait_first" };
+        let what = match key {
+            "wait_max" => "is shorter than wait_first",
+            _ => "is longer than wait_max",
+        };
+        inner.fault(key, what, "wait_max is at least wait_first: write both");
     }
     inner.finish();
     backoff
@@ -216,6 +226,10 @@ fn max_age(reader: &Reader<'_>) -> MaxAge {
     let inner = reader.table("max_age");
     let ages = EventKind::ALL.map(|kind| {
         let written = inner.as_ref().and_then(|inner| inner.span(kind.as_str()));
+        if let Some(inner) = inner.as_ref().filter(|_| written.is_some_and(|age| age.is_zero())) {
+            let what = "lets every event expire before it is sent";
+            inner.fault(kind.as_str(), what, r#"write as "24 h""#);
+        }
         written.unwrap_or(match kind {
             EventKind::Conversion => DAY * 14,
             EventKind::Impression | EventKind::View | EventKind::Click => DAY,
