@@ -1,7 +1,11 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::*;
 use crate::clock::Timestamp;
+use crate::event::DedupeKey;
+use crate::spool::Cause;
 
 fn full() -> Record {
     let event = Event {
