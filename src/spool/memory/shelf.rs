@@ -1,12 +1,14 @@
 //! What a [`Disk`](super::Disk) holds, and the sums over it. Knows no clock: `now` is handed in.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::ops::Bound;
+mod letters;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use self::letters::Buried;
 use super::Settings;
 use super::claims::{Claimed, Claims, inside};
 use super::line::Line;
@@ -14,9 +16,8 @@ use crate::clock::Timestamp;
 use crate::event::{DedupeKey, DestinationName, Event, EventId, Fingerprint};
 use crate::spool::shelf::Notes;
 use crate::spool::{
-    self, AppendError, Appended, Batch, Cause, DeadLetter, DeadPage, DeadQuery, DeliveryId,
-    EndState, Flow, Found, Lane, Lease, NewEvent, Receipt, Refusal, Replayed, SettleError,
-    Settlement, SpoolStats, Want,
+    self, AppendError, Appended, Batch, Cause, DeliveryId, EndState, Flow, Found, Lane, Lease,
+    NewEvent, Receipt, Refusal, SettleError, Settlement, SpoolStats, Want,
 };
 
 /// Counted for a delivery besides its bytes; about what its entries here take.
@@ -68,14 +69,6 @@ pub(super) enum State {
     },
     /// Settled, which the disk does not know yet.
     Delivered,
-}
-
-/// A dead letter and what a replay needs.
-#[derive(Debug)]
-struct Buried {
-    letter: DeadLetter,
-    claimed: Option<Claimed>,
-    bytes: u64,
 }
 
 #[derive(Debug, Default)]
@@ -373,53 +366,6 @@ impl Shelf {
         Ok(())
     }
 
-    fn bury(&mut self, number: u64, mut refusal: Refusal, now: Timestamp, settings: &Settings) {
-        let Some(delivery) = self.deliveries.remove(&number) else { return };
-        refusal.answer.truncate(Refusal::ANSWER_BYTES_MAX);
-        let bytes = delivery.bytes + refusal.answer.len() as u64;
-        self.used_bytes = self.used_bytes - delivery.bytes + bytes;
-        self.dead_bytes += bytes;
-        self.flow.dead += 1;
-        self.line(&delivery.to).dead += 1;
-        self.claims.end(delivery.claimed, refusal.cause, now);
-        let letter = DeadLetter {
-            id: DeliveryId(number),
-            to: delivery.to,
-            event: delivery.event,
-            attempts: delivery.attempts,
-            died_at: now,
-            refusal,
-        };
-        self.dead.insert(number, Buried { letter, claimed: delivery.claimed, bytes });
-        while self.dead_bytes > settings.dead_bytes_max
-            && let Some(oldest) = self.dead.keys().next().copied()
-        {
-            tracing::warn!(delivery.id = oldest, "dead letters are over their cap, oldest dropped");
-            self.drop_one(oldest);
-        }
-    }
-
-    fn drop_one(&mut self, number: u64) -> bool {
-        let Some(Buried { letter, .. }) = self.unbury(number) else { return false };
-        self.line(&letter.to).dropped += 1;
-        self.flow.dropped += 1;
-        true
-    }
-
-    pub(super) fn drop_dead(&mut self, ids: &[DeliveryId]) -> usize {
-        ids.iter().filter(|id| !self.closed && self.drop_one(id.0)).count()
-    }
-
-    /// Takes a letter off the shelf.
-    fn unbury(&mut self, number: u64) -> Option<Buried> {
-        let buried = self.dead.remove(&number)?;
-        self.used_bytes -= buried.bytes;
-        self.full = false;
-        self.dead_bytes -= buried.bytes;
-        self.line(&buried.letter.to).dead -= 1;
-        Some(buried)
-    }
-
     pub(super) fn note(
         &mut self,
         shelf: spool::Shelf,
@@ -461,85 +407,6 @@ impl Shelf {
 
     fn line(&mut self, to: &DestinationName) -> &mut Line {
         self.lines.entry(to.clone()).or_default()
-    }
-
-    pub(super) fn dead(&self, query: &DeadQuery) -> DeadPage {
-        let mut page = DeadPage::default();
-        let from = query.after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.0));
-        let letters = self.dead.range((from, Bound::Unbounded)).map(|(_, buried)| &buried.letter);
-        for letter in letters.filter(|letter| query.filter.takes(letter)) {
-            if page.letters.len() >= query.max {
-                page.next = page.letters.last().map(|last| last.id).or(query.after);
-                break;
-            }
-            page.letters.push(letter.clone());
-        }
-        page
-    }
-
-    pub(super) fn dead_letter(&self, id: DeliveryId) -> Option<DeadLetter> {
-        self.dead.get(&id.0).map(|buried| buried.letter.clone())
-    }
-
-    /// What [`Shelf::replay`] would do.
-    pub(super) fn foresee(
-        &self,
-        ids: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<Replayed, AppendError> {
-        if self.closed {
-            return Err(AppendError::Closed);
-        }
-        let mut replayed = Replayed::default();
-        for id in ids.iter().collect::<BTreeSet<_>>() {
-            match self.dead.get(&id.0) {
-                None => replayed.missing += 1,
-                Some(one) if self.claims.is_of_another(one.claimed, now) => {
-                    replayed.duplicates += 1
-                }
-                Some(_) => replayed.replayed += 1,
-            }
-        }
-        Ok(replayed)
-    }
-
-    pub(super) fn replay(
-        &mut self,
-        ids: &[DeliveryId],
-        now: Timestamp,
-    ) -> Result<Replayed, AppendError> {
-        if self.closed {
-            return Err(AppendError::Closed);
-        }
-        let mut replayed = Replayed::default();
-        for id in ids.iter().collect::<BTreeSet<_>>() {
-            let Some(buried) = self.dead.get(&id.0) else {
-                replayed.missing += 1;
-                continue;
-            };
-            if self.claims.is_of_another(buried.claimed, now) {
-                replayed.duplicates += 1;
-                continue;
-            }
-            let Some(Buried { letter, claimed, .. }) = self.unbury(id.0) else { continue };
-            replayed.replayed += 1;
-            self.flow.replayed += 1;
-            self.claims.revive(claimed, letter.refusal.cause);
-            self.enter(Delivery {
-                to: letter.to,
-                claimed,
-                bytes: size(&letter.event),
-                attempts: 0,
-                sooner: false,
-                sent_at: None,
-                lane: Lane::Backlog,
-                due: Timestamp::EPOCH,
-                replay_of: Some(letter.id),
-                state: State::Waiting,
-                event: letter.event,
-            });
-        }
-        Ok(replayed)
     }
 
     pub(super) fn stats(&mut self, settings: &Settings, moment: Moment) -> SpoolStats {

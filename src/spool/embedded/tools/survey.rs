@@ -1,103 +1,25 @@
 //! Reads everything once: what each log holds, what each destination is owed, what is damaged.
 
+mod segment;
+mod sums;
+
 use std::sync::Arc;
 
-use super::super::acks::{self, BLOCK, BLOCK_BITS, Note, Sealed};
+use super::super::acks::{BLOCK, Note};
 use super::super::damage::{self, QUARANTINE};
 use super::super::format::{self, Found};
 use super::super::noted;
 use super::super::segment::{DATA_START, Head, Segment, SegmentId};
 use super::super::state::State;
-use super::super::walk::{self, Expected, Extent, Readable};
+use super::super::walk::{self, Expected, Readable};
 use super::super::{LogKind, open};
 use super::{Finding, Look, Progress, Wrong, keys, read_whole};
-use crate::clock::Timestamp;
-use crate::event::DestinationName;
 use crate::spool::StoreFault;
 
-/// Bytes behind the records that are read at once.
-const PIECE: usize = 256 << 10;
-static ZEROS: [u8; PIECE] = [0; PIECE];
-/// Sizes of files that are prepared are whole pages.
-const PAGE: u64 = 4096;
+use segment::{Ack, Loaded, look_at_acks, tail};
+use sums::destinations;
 
-/// What a directory holds.
-#[derive(Debug, Default)]
-pub struct Survey {
-    /// The format of the directory, if it says so.
-    pub format: Option<u32>,
-    /// The three logs.
-    pub logs: Vec<LogSum>,
-    /// One entry for each destination that is owed something or has dead letters, by name.
-    pub destinations: Vec<DestinationSum>,
-    /// Files kept for the next segments.
-    pub spares: Files,
-    /// Dedupe keys.
-    pub keys: Files,
-    /// Keys that were read; nothing when they were not checked.
-    pub key_rows: Option<u64>,
-    /// What was set aside as damaged.
-    pub quarantine: Files,
-    /// What is wrong, in the order of the logs and their files.
-    pub findings: Vec<Finding>,
-}
-
-impl Survey {
-    /// Pieces that are damaged.
-    pub fn damages(&self) -> impl Iterator<Item = &Finding> {
-        self.findings.iter().filter(|finding| finding.wrong.is_damage())
-    }
-
-    /// Whether nothing is damaged.
-    #[must_use]
-    pub fn is_sound(&self) -> bool {
-        self.damages().next().is_none()
-    }
-}
-
-/// Some files and their bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    /// How many.
-    pub files: u64,
-    /// Their sizes together.
-    pub bytes: u64,
-}
-
-impl Files {
-    pub(super) const fn add(&mut self, bytes: u64) {
-        self.files += 1;
-        self.bytes += bytes;
-    }
-}
-
-/// What one log holds.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSum {
-    /// Its directory.
-    pub name: &'static str,
-    /// Its segments.
-    pub segments: Files,
-    /// Records that pass.
-    pub records: u64,
-    /// Deliveries of them that are not settled.
-    pub unsettled: u64,
-}
-
-/// What one destination is owed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DestinationSum {
-    /// The destination.
-    pub name: DestinationName,
-    /// Waiting for a first attempt, as far as the disk knows.
-    pub pending: u64,
-    /// Waiting for another.
-    pub retrying: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// When the oldest that is pending or retrying was accepted.
-    pub oldest: Option<Timestamp>,
-}
+pub use sums::{DestinationSum, Files, LogSum, Survey};
 
 impl Look {
     /// Reads the whole directory.
@@ -396,139 +318,7 @@ impl Read {
     }
 }
 
-/// A segment whose header was read.
-struct Loaded {
-    segment: Segment,
-    sealed: Option<Sealed>,
-    /// Its `.ack`, behind the note.
-    blocks: Vec<u8>,
-    ack: Ack,
-}
-
-/// How the acknowledgements of a segment were found.
-#[derive(Clone, Copy)]
-enum Ack {
-    Missing,
-    Whole,
-    /// The note at their head does not pass; so many bytes.
-    Damaged(u64),
-}
-
 /// A finding about a whole file or directory.
 fn at_start(file: impl Into<String>, wrong: Wrong) -> Finding {
     Finding { file: file.into(), offset: 0, bytes: 0, sequences: 0..0, wrong }
-}
-
-/// Tells of acknowledgements that are damaged: those that were synced for certain, and others that
-/// hold something else. `certain` is the sequence behind the last whose bits must be there.
-fn look_at_acks(segment: &Segment, blocks: &[u8], ack: Ack, certain: u64, survey: &mut Survey) {
-    let first = segment.head.first;
-    let slots = segment.head.names.len();
-    let needed = certain.saturating_sub(first).div_ceil(BLOCK_BITS) as usize * slots;
-    let mut tell = |offset, bytes, sequences| {
-        let (file, wrong) = (segment.head.ack_path(), Wrong::Acknowledgements);
-        survey.findings.push(Finding { file, offset, bytes, sequences, wrong });
-    };
-    match ack {
-        Ack::Missing if needed > 0 => return tell(0, 0, first..certain),
-        Ack::Missing => return,
-        Ack::Damaged(bytes) => return tell(0, bytes, first..segment.next_seq()),
-        Ack::Whole => {}
-    }
-    for index in 0..needed.max(blocks.len().div_ceil(BLOCK)) {
-        let block = blocks.get(index * BLOCK..(index + 1) * BLOCK);
-        let is_whole = block.is_some_and(|block| acks::is_whole(block, index, segment.seed));
-        let is_blank = || block.is_some_and(|block| block.iter().all(|byte| *byte == 0));
-        if is_whole || (index >= needed && is_blank()) {
-            continue;
-        }
-        let group = (index / slots.max(1)) as u64 * BLOCK_BITS;
-        let from = (first + group).min(segment.next_seq());
-        let to = (from + BLOCK_BITS).min(segment.next_seq());
-        tell(acks::block_offset(index), BLOCK as u64, from..to);
-    }
-}
-
-/// Where bytes stand behind the records that no relay wrote, or none finished writing.
-fn tail(segment: &Segment, extent: &Extent) -> Result<Option<(u64, u64)>, StoreFault> {
-    let (end, size) = (extent.end, segment.size);
-    if segment.sealed {
-        return Ok(None);
-    }
-    if extent.torn {
-        return Ok(Some((end, size.saturating_sub(end))));
-    }
-    if segment.head.fresh {
-        let Some(first) = first_byte(segment, end, size)? else {
-            // Zeros that are missing were cut off.
-            return Ok((size < end).then_some((size, 0)));
-        };
-        return Ok(Some((first, size - first)));
-    }
-    // A file that was used before holds old records there; but its size is whole pages.
-    let is_odd = size != end && !size.is_multiple_of(PAGE);
-    Ok(is_odd.then_some((size / PAGE * PAGE, size % PAGE)))
-}
-
-/// The first byte from `at` to `size` that is not zero.
-fn first_byte(segment: &Segment, mut at: u64, size: u64) -> Result<Option<u64>, StoreFault> {
-    while at < size {
-        let len = usize::try_from(size - at).unwrap_or(PIECE).min(PIECE);
-        let piece = segment.file.read(at, len)?;
-        if !piece.is_empty() && piece == ZEROS[..piece.len()] {
-            at += piece.len() as u64;
-            continue;
-        }
-        if let Some(index) = piece.iter().position(|byte| *byte != 0) {
-            return Ok(Some(at + index as u64));
-        }
-        // The file ends before its size did.
-        break;
-    }
-    Ok(None)
-}
-
-/// What each destination is owed.
-fn destinations(read: &Read) -> Result<Vec<DestinationSum>, StoreFault> {
-    let mut sums: Vec<DestinationSum> = read
-        .state
-        .lines
-        .iter()
-        .map(|line| DestinationSum {
-            name: line.name.clone(),
-            pending: 0,
-            retrying: 0,
-            dead: 0,
-            oldest: None,
-        })
-        .collect();
-    for log in LogKind::ALL {
-        for segment in read.state.track(log).segments.values() {
-            if segment.bits.unset() == 0 {
-                continue;
-            }
-            let first = segment.head.first;
-            walk::visit(&Readable::of(segment), |view, _| {
-                for (slot, line) in (0..).zip(&segment.lines) {
-                    if segment.bits.is_set(view.seq() - first, slot) {
-                        continue;
-                    }
-                    let sum = &mut sums[*line];
-                    match log {
-                        LogKind::Accepted => sum.pending += 1,
-                        LogKind::Parked => sum.retrying += 1,
-                        LogKind::Dead => sum.dead += 1,
-                    }
-                    if log != LogKind::Dead {
-                        let at = view.accepted_at();
-                        sum.oldest = Some(sum.oldest.map_or(at, |oldest| oldest.min(at)));
-                    }
-                }
-                Ok(())
-            })?;
-        }
-    }
-    sums.retain(|sum| sum.pending + sum.retrying + sum.dead > 0);
-    sums.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(sums)
 }
