@@ -146,13 +146,18 @@ impl Verdict {
     }
 }
 
-/// Reads a `Retry-After`: seconds, or an HTTP date, which in the past means at once.
+/// Reads a `Retry-After`: seconds, or an HTTP date, which in the past means at once. No standard has
+/// a fraction of a second, some servers do, and it is heeded as the whole second behind it.
 #[must_use]
 pub fn retry_after(value: &[u8], now: Timestamp) -> Option<Duration> {
     let text = std::str::from_utf8(value).ok()?.trim();
-    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    if is_digits(whole) && is_digits(fraction) {
         // More digits than a u64 holds are as good as for ever; the cap decides.
-        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+        let seconds: u64 = whole.parse().unwrap_or(u64::MAX);
+        let more = u64::from(fraction.bytes().any(|digit| digit != b'0'));
+        return Some(Duration::from_secs(seconds.saturating_add(more)));
     }
     let date = httpdate::parse_http_date(text).ok()?;
     let since = date.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
@@ -244,14 +249,20 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = Timestamp::from_millis(784_111_777_000); // Sun, 06 Nov 1994 08:49:37 GMT
-        let cases: [(&str, Option<u64>); 8] = [
+        let cases: [(&str, Option<u64>); 14] = [
             ("120", Some(120)),
             (" 0 ", Some(0)),
             ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
             ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
             ("99999999999999999999999", Some(u64::MAX)),
             ("-1", None),
-            ("1.5", None),
+            ("1.5", Some(2)),
+            ("1.0", Some(1)),
+            ("0.25", Some(1)),
+            ("99999999999999999999999.9", Some(u64::MAX)),
+            ("1.", None),
+            (".5", None),
+            ("1.5.2", None),
             ("soon", None),
         ];
         for (text, seconds) in cases {
