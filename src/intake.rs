@@ -300,7 +300,7 @@ impl Intake {
         if !conflict.is_empty() {
             self.metrics.conflict(name);
             let members = conflict.join(" ");
-            tracing::info!(source = %name, %members, "a repeat differs from the first, which stays");
+            tracing::info!(source = %name, %members, "a repeat is in conflict with the first, which stays");
         }
         tallies.book(
             Some(&source),

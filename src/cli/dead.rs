@@ -83,7 +83,7 @@ struct Filter {
     /// refused, expired, unknown_outcome, unsendable or invalid
     #[arg(long)]
     reason: Option<String>,
-    /// With this publisher_id in the body
+    /// With this publisher_id in the body, or in the query of an ad's URL
     #[arg(long, value_name = "ID")]
     publisher: Option<String>,
     /// With this order_id in the body

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::Args;
 
 use super::ConfigFile;
@@ -41,7 +41,13 @@ impl Health {
         let url = format!("{}/readyz", base.trim_end_matches('/'));
         let client = reqwest::Client::builder().timeout(ANSWER_WITHIN).no_proxy().build()?;
         let answer = client.get(&url).send().await;
-        let answer = answer.with_context(|| format!("{url} does not answer"))?;
+        let answer = answer.map_err(|error| {
+            let (base, root) = (base.trim_end_matches('/'), super::web::root(&error));
+            anyhow::anyhow!(
+                "nothing answers on {base} ({root}): is `beacon-relay serve` running, and is this \
+                 its admin.listen? --config and --url name another"
+            )
+        })?;
         let (status, body) = (answer.status(), answer.text().await.unwrap_or_default());
         super::say(&body);
         if !status.is_success() {

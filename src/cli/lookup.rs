@@ -13,7 +13,7 @@ use crate::lookup::{is_id, look_up};
 /// `[source.lookup]` table, and prints it. Nothing is stored.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: beacon-relay lookup parcels P-1\n\
-    Exit codes: 0 told, or with --send taken on; 1 not; 2 a refused configuration or call")]
+    Exit codes: 0 told, or with --send taken on; 1 not; 2 the call is wrong")]
 pub(super) struct Lookup {
     /// The source
     #[arg(value_name = "SOURCE")]
@@ -39,12 +39,16 @@ impl Lookup {
 
     fn ask(&self) -> anyhow::Result<()> {
         let file = ConfigFile { config: self.remote.config.clone() };
-        let plan = file.layers().plan()?;
+        // A refused configuration tells nothing either: 1, as the admin commands.
+        let plan = file.layers().plan().map_err(|faults| anyhow!("{faults}"))?;
         let names: Vec<&str> = plan.lookups.iter().map(|one| one.source.as_str()).collect();
-        let names = names.join(", ");
+        let names = match &names[..] {
+            [] => "none of the configuration has: docs/SOURCES.md tells how".to_owned(),
+            names => format!("those that have: {}", names.join(", ")),
+        };
         let found = plan.lookups.into_iter().find(|one| one.source.as_str() == self.source);
         let found = found.ok_or_else(|| {
-            Refused(format!("no such source has a [source.lookup] table; those that do: {names}"))
+            anyhow!("no source of this name has a [source.lookup] table; {names}")
         })?;
         let told = super::runtime()?.block_on(look_up(&found, Clock::system(), &self.id));
         let told = told.map_err(|failure| {

@@ -16,13 +16,14 @@ const HASHED: [&str; 5] =
     ["email_hashed", "phone_hashed", "social_id_hashed", "first_name_hashed", "last_name_hashed"];
 
 /// What must not stand where a digest belongs.
-const PLAIN: [&str; 6] = [
+const PLAIN: [&str; 7] = [
     "maria@example.com",
     "+55 11 98765-4321",
     "11987654321",
     "529.982.247-25",
     "52998224725",
     "12.ABC.345/01DE-35",
+    "12ABC34501DE35",
 ];
 
 /// What must not stand for a customer; bare digits may be a customer's number.

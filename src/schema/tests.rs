@@ -168,8 +168,17 @@ fn what_a_digest_must_not_be_is_refused() {
     let wire = compiled(WIRE);
     let digest = "62a14e44f765419d10fea99367361a727c12365e2520f32218d505ed9aa0f62f";
     let upper = digest.to_uppercase();
-    let passing =
-        ["xyz", digest, &upper, &digest[..40], "0", "123456789", "123456789012345", "+8dK4/1=="];
+    let passing = [
+        "xyz",
+        digest,
+        &upper,
+        &digest[..40],
+        "0",
+        "123456789",
+        "123456789012345",
+        "+8dK4/1==",
+        "customerhash01",
+    ];
     let plain = [
         "a@b.example",
         "+5511987654321",
@@ -185,6 +194,8 @@ fn what_a_digest_must_not_be_is_refused() {
         "11222333000181",
         "11.222.333/0001-81",
         "12.ABC.345/01DE-35",
+        "12ABC34501DE35",
+        "12abc34501de35",
     ];
     let members = [
         "email_hashed",

@@ -185,13 +185,19 @@ pub(super) fn from_query(target: &[u8], members: &[String]) -> Result<Option<Byt
 /// The value of the member of a target's query called `name`, decoded. Of several that have
 /// different ones there is none: nobody can say which of them a receiver goes by.
 pub(super) fn query_value(target: &[u8], name: &str) -> Option<Vec<u8>> {
-    let at = target.iter().position(|byte| *byte == b'?')?;
-    let of_name =
-        |(key, value): &(&[u8], &[u8])| text(key).is_ok_and(|key| key == name) && !value.is_empty();
-    let mut values =
-        pairs(&target[at + 1..]).filter(of_name).map(|(_, value)| percent_decoded(&spaced(value)));
+    let mut values = query_values(target, name);
     let value = values.next()?;
     values.all(|other| other == value).then_some(value)
+}
+
+/// Every value of a target's query that is called `name`, decoded; an empty one is none.
+pub fn query_values<'q>(target: &'q [u8], name: &'q str) -> impl Iterator<Item = Vec<u8>> + 'q {
+    let query = target.iter().position(|byte| *byte == b'?').map(|at| &target[at + 1..]);
+    let of_name = move |(key, value): &(&[u8], &[u8])| {
+        text(key).is_ok_and(|key| key == name) && !value.is_empty()
+    };
+    let values = pairs(query.unwrap_or_default()).filter(of_name);
+    values.map(|(_, value)| percent_decoded(&spaced(value)))
 }
 
 /// The text that a segment of a path stands for; nothing when it is not UTF-8.

@@ -53,7 +53,7 @@ use names::Names;
 use selector::Parts;
 use sent_at::SentAt;
 
-pub use decode::{Decode, Get, PairsFault, segment};
+pub use decode::{Decode, Get, PairsFault, query_values, segment};
 pub use dedupe::{DedupeRule, Way};
 pub use reject::Reject;
 pub use selector::Selector;
@@ -428,19 +428,26 @@ impl Source {
         }
     }
 
-    /// Whether the caller may speak for the publisher that a document names. An order that names
-    /// none has no business with a client that may not speak for all; ad events name none.
+    /// Whether the caller may speak for the publisher that an item names. An order that names none
+    /// has no business with a client that may not speak for all. An ad event names its publisher in
+    /// the URL that the ad server gave, if anywhere.
     fn spoken_for(&self, received: &Received, document: &Node<'_>) -> Result<(), Reject> {
         let publishers = &received.caller.publishers;
         if publishers.is_any() {
             return Ok(());
         }
         let named = document.get("publisher_id");
-        let may = match (named, self.settings.kind) {
-            (Some(named), _) => named.as_str().is_some_and(|id| publishers.covers(id)),
-            (None, EventKind::Conversion) => false,
-            (None, EventKind::Impression | EventKind::View | EventKind::Click) => true,
-            (None, EventKind::Notification) => true,
+        let in_body = named.map(|named| named.as_str().is_some_and(|id| publishers.covers(id)));
+        let may = match self.settings.kind {
+            EventKind::Conversion => in_body.unwrap_or(false),
+            EventKind::Impression | EventKind::View | EventKind::Click => {
+                let covers = |id: Vec<u8>| {
+                    String::from_utf8(id).is_ok_and(|id| publishers.covers(id.as_str()))
+                };
+                in_body.unwrap_or(true)
+                    && query_values(&received.target, "publisher_id").all(covers)
+            }
+            EventKind::Notification => in_body.unwrap_or(true),
         };
         if may { Ok(()) } else { Err(Reject::Publisher) }
     }

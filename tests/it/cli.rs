@@ -106,7 +106,7 @@ async fn health_tells_ready_from_not() {
     relay.finish().await;
     let gone = run(&["health", "--url", &url], &[]);
     assert_eq!(gone.status.code(), Some(1));
-    assert!(text(&gone.stderr).contains("does not answer"));
+    assert!(text(&gone.stderr).contains("nothing answers on http:"));
 }
 
 #[tokio::test]

@@ -126,6 +126,34 @@ async fn of_many_orders_those_of_another_publisher_are_refused_alone() {
     relay.finish().await;
 }
 
+/// An ad event names its publisher in the URL that the ad server gave.
+#[tokio::test]
+async fn an_ad_event_of_another_publisher_is_refused_wherever_its_url_says_so() {
+    let upstream = FakeUpstream::start().await;
+    let digest = format!("{:x}", KeyDigest::of(b"shop-key"));
+    let shop =
+        format!("[[client]]\nname = \"shop\"\nkey_sha256 = \"{digest}\"\npublishers = [\"a b\"]\n");
+    let relay = TestRelay::start_with(&shop, &upstream).await;
+    let event = r#"{"user_id":"u"}"#;
+    for (query, status) in [
+        ("", 202),
+        ("?publisher_id=a%20b", 202),
+        ("?x=1&publisher_id=a+b&publisher_id=", 202),
+        ("?publisher_id=c", 403),
+        ("?publisher_id=a%20b&publisher_id=c", 403),
+        ("?publisher_id=%FF", 403),
+    ] {
+        let answer = relay.post_with(&format!("{CLICK}{query}"), &bearer("shop-key"), event).await;
+        assert_eq!(answer.status, status, "{query}");
+        let url = format!("https://events.newtail-media.newtail.com.br/v1/beacon/view/1{query}");
+        let by_url = format!(r#"{{"event_url":"{url}","user_id":"u"}}"#);
+        let answer = relay.post_with("/v1/events", &bearer("shop-key"), by_url).await;
+        assert_eq!(answer.status, status, "{query} by URL");
+    }
+    relay.settled().await;
+    relay.finish().await;
+}
+
 /// A partner's notification comes without a key of ours.
 #[tokio::test]
 async fn a_notification_needs_no_key() {

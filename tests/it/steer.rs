@@ -37,6 +37,24 @@ async fn moved(relay: &TestRelay, what: &str, body: &Value) -> Value {
 }
 
 #[tokio::test]
+async fn a_letter_of_an_ad_event_is_found_by_the_publisher_of_its_url() {
+    let upstream = FakeUpstream::start().await;
+    let relay = with_dead(REVEALING, &upstream, 1).await;
+    upstream.misbehave(r#"{"status":400}"#);
+    let click = "/v1/beacon/click/1?publisher_id=p%202&sign=s";
+    assert_eq!(relay.post(click, r#"{"user_id":"u"}"#).await.status, 202);
+    relay.until(|status| status["destinations"][0]["dead"] == 2).await;
+    let found = letters(&relay, "?publisher=p%202").await;
+    assert_eq!((found.len(), &found[0]["kind"]), (1, &"click".into()));
+    for (query, count) in [("?publisher=p", 0), ("?publisher=xxx", 1), ("?order_id=o0", 1)] {
+        assert_eq!(letters(&relay, query).await.len(), count, "{query}");
+    }
+    assert_eq!(letters(&relay, "?publisher=p%202&order_id=o0").await.len(), 0);
+    relay.settled().await;
+    relay.finish().await;
+}
+
+#[tokio::test]
 async fn letters_are_listed_by_what_is_asked_for_and_masked() {
     let upstream = FakeUpstream::start().await;
     let relay = with_dead(REVEALING, &upstream, 3).await;

@@ -5,11 +5,12 @@ use serde_json::{Value, json};
 
 use super::input::{bad, text, unknown};
 use crate::clock::Timestamp;
-use crate::event::{DestinationName, EventKind};
+use crate::event::{DestinationName, Event, EventKind};
 use crate::forward::Forwarder;
 use crate::http::problem::Problem;
 use crate::json::Node;
 use crate::schema::moment::Moment;
+use crate::source::query_values;
 use crate::spool::{Cause, DeadFilter, DeadLetter, DeliveryId};
 
 /// What letters have in common; what is not said is anything.
@@ -117,11 +118,12 @@ impl Selection {
             && self.reason.as_ref().is_none_or(|reason| letter.refusal.cause.as_str() == reason)
             && self.since.is_none_or(|since| died >= since)
             && self.until.is_none_or(|until| died < until)
-            && self.is_about(event.body.bytes())
+            && self.is_about(event)
     }
 
-    /// Whether a body is of that publisher and that order. Last, for it is what costs.
-    fn is_about(&self, body: &[u8]) -> bool {
+    /// Whether an event is of that publisher and that order: by its body, or of a publisher by the
+    /// URL that the ad server gave. Last, for it is what costs.
+    fn is_about(&self, event: &Event) -> bool {
         #[derive(Deserialize)]
         struct About {
             #[serde(default)]
@@ -132,14 +134,20 @@ impl Selection {
         if self.publisher.is_none() && self.order_id.is_none() {
             return true;
         }
-        let Ok(about) = serde_json::from_slice::<About>(body) else { return false };
+        let in_query = |wanted: &str| {
+            query_values(&event.target, "publisher_id").any(|id| id == wanted.as_bytes())
+        };
+        let none = About { publisher_id: Value::Null, order_id: Value::Null };
+        let about = serde_json::from_slice::<About>(event.body.bytes()).unwrap_or(none);
         let is = |wanted: &Option<String>, value: &Value| match (wanted, value) {
             (None, _) => true,
             (Some(wanted), Value::String(text)) => wanted == text,
             (Some(wanted), Value::Number(number)) => *wanted == number.to_string(),
             (Some(_), Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => false,
         };
-        is(&self.publisher, &about.publisher_id) && is(&self.order_id, &about.order_id)
+        let publisher = is(&self.publisher, &about.publisher_id)
+            || self.publisher.as_deref().is_some_and(in_query);
+        publisher && is(&self.order_id, &about.order_id)
     }
 
     /// For the audit and for status: what was selected, without values of bodies.
