@@ -72,7 +72,8 @@ impl Forwarder {
             self.own_metrics.possible_duplicates.increment(1);
         }
         let (started, sent_at) = (Instant::now(), self.clock.now());
-        let attempt = self.transport.attempt(request, stop).await;
+        let again = || !gate.is_asked(Instant::now());
+        let attempt = self.transport.attempt(request, stop, &again).await;
         let took = started.elapsed();
         self.own_metrics.attempt_seconds.record(took.as_secs_f64());
         let status = match &attempt {

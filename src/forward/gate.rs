@@ -166,6 +166,11 @@ impl Gate {
         state.kept_until = state.asked_until;
     }
 
+    /// Whether the origin asked to be left alone, and that time is not over.
+    pub fn is_asked(&self, now: Instant) -> bool {
+        self.state().asked_until.is_some_and(|until| until > now)
+    }
+
     /// Until when it stays closed as the origin asked, and some time more, if that is to be kept for
     /// a restart and is not. What is answered counts as kept.
     pub fn to_keep(&self, beyond: Duration, now: Instant) -> Option<Instant> {

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
 
 use super::request::{ByUrl, Lead, Route, Target};
-use super::transport::{Attempting, Transport};
+use super::transport::{Again, Attempting, Transport};
 use super::verdict::{Attempt, Sent};
 use super::*;
 use crate::clock::Timestamp;
@@ -37,6 +37,8 @@ enum Way {
 struct Script {
     ways: Mutex<BTreeMap<&'static str, Way>>,
     sent: Mutex<Vec<(String, Timestamp)>>,
+    /// Whether each might have been sent once more at its end.
+    again: Mutex<Vec<bool>>,
 }
 
 struct Wire(Arc<Script>, Clock);
@@ -46,6 +48,7 @@ impl Transport for Wire {
         &'a self,
         request: Request<Full<Bytes>>,
         stop: &'a CancellationToken,
+        again: Again<'a>,
     ) -> Attempting<'a> {
         let host = request.uri().host().unwrap().to_owned();
         let way = lock(&self.0.ways).get(host.as_str()).copied().unwrap_or(Way::Takes);
@@ -65,7 +68,9 @@ impl Transport for Wire {
                 Way::Connecting => (10_000, unanswered(Sent::No, "timeout"), Sent::No),
             };
             let ended = stop.run_until_cancelled(tokio::time::sleep(Duration::from_millis(takes)));
-            if ended.await.is_some() { end } else { Attempt::Cut(cut) }
+            let ended = ended.await;
+            lock(&self.0.again).push(again());
+            if ended.is_some() { end } else { Attempt::Cut(cut) }
         })
     }
 }
@@ -184,6 +189,26 @@ fn settings() -> Settings {
         max_age: MaxAge::new([Duration::from_secs(86_400); EventKind::ALL.len()]),
         when_unsure: WhenUnsure::ByKind,
         when_unsure_of: BTreeMap::new(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_meets_a_stale_connection_may_not_go_again_where_the_origin_asked_meanwhile() {
+    const HOST: &str = "one.example";
+    let stage = Stage::new(&[(HOST, Way::Silent)]);
+    for (asks, again) in [(false, vec![true, true]), (true, vec![true, false])] {
+        lock(&stage.script.again).clear();
+        lock(&stage.script.ways).insert(HOST, Way::Silent);
+        stage.store(EventKind::View, HOST, 1).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let way = if asks { Way::Asks(60) } else { Way::Takes };
+        lock(&stage.script.ways).insert(HOST, way);
+        stage.store(EventKind::Click, HOST, 1).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut seen = lock(&stage.script.again).clone();
+        // The one that asks learns of it after its end.
+        seen.sort_unstable_by_key(|again| !again);
+        assert_eq!(seen, again, "{asks}");
     }
 }
 

@@ -15,6 +15,10 @@ use super::verdict::Attempt;
 /// An attempt under way.
 pub type Attempting<'a> = Pin<Box<dyn Future<Output = Attempt> + Send + 'a>>;
 
+/// Whether a request that met a stale connection may be sent once more now: not where the origin has
+/// asked meanwhile to be left alone.
+pub type Again<'a> = &'a (dyn Fn() -> bool + Send + Sync);
+
 /// Carries requests to one destination.
 pub trait Transport: Send + Sync + 'static {
     /// Sends a request and reads its answer, within a time of its own, or until `stop`: then it is
@@ -25,6 +29,7 @@ pub trait Transport: Send + Sync + 'static {
         &'a self,
         request: Request<Full<Bytes>>,
         stop: &'a CancellationToken,
+        again: Again<'a>,
     ) -> Attempting<'a>;
 }
 
@@ -33,7 +38,8 @@ impl Transport for Client {
         &'a self,
         request: Request<Full<Bytes>>,
         stop: &'a CancellationToken,
+        again: Again<'a>,
     ) -> Attempting<'a> {
-        Box::pin(Self::attempt(self, request, stop))
+        Box::pin(Self::attempt(self, request, stop, again))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use beacon_relay::clock::{Clock, Timestamp};
 use beacon_relay::event::EventKind;
 use beacon_relay::forward::client::Limits;
-use beacon_relay::forward::transport::{Attempting, Transport};
+use beacon_relay::forward::transport::{Again, Attempting, Transport};
 use beacon_relay::forward::verdict::{Attempt, Sent, retry_after};
 use bytes::Bytes;
 use fastrand::Rng;
@@ -109,6 +109,7 @@ impl Transport for End {
         &'a self,
         request: Request<Full<Bytes>>,
         stop: &'a CancellationToken,
+        _: Again<'a>,
     ) -> Attempting<'a> {
         Box::pin(async move {
             if self.life.is_cancelled() {

@@ -28,6 +28,7 @@ use metrics::Counter;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::transport::Again;
 use super::verdict::{Attempt, Sent, asked_wait};
 use crate::clock::Clock;
 use crate::origin::Origin;
@@ -133,13 +134,15 @@ impl Client {
 
     /// Sends a request and reads its answer, all within the time of an attempt. A request whose
     /// reused connection closes on it without an answer met the server's idle time-out, most
-    /// likely, and is sent once more at once. What has no answer yet at the `stop` is cut.
+    /// likely, and is sent once more at once, or waits if it may not go `again` now. What has no
+    /// answer yet at the `stop` is cut.
     ///
     /// Dropped before its end, the request may have arrived.
     pub async fn attempt(
         &self,
         mut request: Request<Full<Bytes>>,
         stop: &CancellationToken,
+        again: Again<'_>,
     ) -> Attempt {
         // Inside a tunnel it would reach the server instead.
         if request.uri().scheme() == Some(&http::uri::Scheme::HTTP)
@@ -152,6 +155,9 @@ impl Client {
             Ended::Attempt(attempt) => attempt,
             Ended::Stale => {
                 self.resent.increment(1);
+                if !again() {
+                    return STALE;
+                }
                 match self.send(request, deadline, stop).await {
                     Ended::Attempt(attempt) => attempt,
                     Ended::Stale => BROKEN,
@@ -236,6 +242,9 @@ async fn first_bytes(mut body: Incoming, deadline: Instant) -> Bytes {
     }
     kept.freeze()
 }
+
+/// It counts as not sent, for it may be sent again whatever its kind.
+const STALE: Attempt = Attempt::Unanswered { sent: Sent::No, code: "broken" };
 
 const BROKEN: Attempt = Attempt::Unanswered { sent: Sent::Maybe, code: "broken" };
 

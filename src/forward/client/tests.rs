@@ -87,6 +87,8 @@ async fn answer_each(mut stream: TcpStream, answer: &'static str, heads: Arc<Mut
     }
 }
 
+const ALWAYS: Again<'static> = &|| true;
+
 const ACCEPTED: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n";
 
 const WITH_BODY: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 13\r\n\r\n{\"messages\":1";
@@ -156,7 +158,7 @@ async fn an_origin_that_an_event_names_may_not_lead_to_a_private_address() {
     ];
     let guarded = client(LIMITS, &network);
     for url in &urls {
-        assert_eq!(guarded.attempt(post(url), &going()).await, PRIVATE, "{url}");
+        assert_eq!(guarded.attempt(post(url), &going(), ALWAYS).await, PRIVATE, "{url}");
     }
     assert_eq!(server.connections(), 0);
 
@@ -164,7 +166,11 @@ async fn an_origin_that_an_event_names_may_not_lead_to_a_private_address() {
     network.resolver = Names::of(&["127.0.0.1"]);
     let allowed = client(LIMITS, &network);
     for url in [&urls[0], &urls[3]] {
-        assert_eq!(answered(&allowed.attempt(post(url), &going()).await), Some(202), "{url}");
+        assert_eq!(
+            answered(&allowed.attempt(post(url), &going(), ALWAYS).await),
+            Some(202),
+            "{url}"
+        );
     }
 }
 
@@ -175,9 +181,15 @@ async fn the_base_url_leads_where_its_operator_wants() {
     let mut network = network(&base);
     network.resolver = Names::of(&["127.0.0.1"]);
     let client = client(LIMITS, &network);
-    assert_eq!(answered(&client.attempt(post(&format!("{base}/x")), &going()).await), Some(202));
+    assert_eq!(
+        answered(&client.attempt(post(&format!("{base}/x")), &going(), ALWAYS).await),
+        Some(202)
+    );
     // Another port is another origin.
-    assert_eq!(client.attempt(post("http://events.example.net:9/x"), &going()).await, PRIVATE);
+    assert_eq!(
+        client.attempt(post("http://events.example.net:9/x"), &going(), ALWAYS).await,
+        PRIVATE
+    );
 }
 
 #[tokio::test]
@@ -207,18 +219,52 @@ async fn a_names_new_address_is_found_once_its_connection_is_old() {
 
     let client =
         client(Limits { connection_max_age: Duration::from_millis(80), ..LIMITS }, &network);
-    assert_eq!(answered(&client.attempt(post(&url), &going()).await), Some(202));
+    assert_eq!(answered(&client.attempt(post(&url), &going(), ALWAYS).await), Some(202));
     names.turn_to(&["127.0.0.2"]);
     let started = Instant::now();
     while new.heads().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(30), "the old address is still used");
         assert_eq!(
-            answered(&client.attempt(post(&url), &going()).await),
+            answered(&client.attempt(post(&url), &going(), ALWAYS).await),
             Some(202),
             "none may fail"
         );
     }
     assert_eq!(old.connections(), 1, "a young connection is used again");
+}
+
+#[tokio::test]
+async fn a_stale_connection_brings_no_request_to_whom_asked_to_be_left_alone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let url = format!("{base}/x");
+    let requests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&requests);
+    // The second request of each connection is read, and the connection closed.
+    let _serving = AbortOnDropHandle::new(TaskTracker::new().spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for nth in 0..2 {
+                let (mut buffer, mut bytes) = ([0; 4096], Vec::new());
+                while !bytes.ends_with(b"{}") {
+                    let count = stream.read(&mut buffer).await.unwrap();
+                    bytes.extend_from_slice(&buffer[..count]);
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+                if nth == 0 {
+                    stream.write_all(ACCEPTED.as_bytes()).await.unwrap();
+                }
+            }
+        }
+    }));
+    let client = client(LIMITS, &network(&base));
+    assert_eq!(answered(&client.attempt(post(&url), &going(), ALWAYS).await), Some(202));
+    let waits = client.attempt(post(&url), &going(), &|| false).await;
+    assert_eq!(waits, STALE);
+    assert_eq!(requests.load(Ordering::SeqCst), 2, "it was not sent a second time");
+    assert_eq!(answered(&client.attempt(post(&url), &going(), ALWAYS).await), Some(202));
+    assert_eq!(answered(&client.attempt(post(&url), &going(), ALWAYS).await), Some(202));
+    assert_eq!(requests.load(Ordering::SeqCst), 5, "one of the two met a stale connection");
 }
 
 #[tokio::test]
@@ -228,7 +274,7 @@ async fn a_connection_is_used_again_until_it_is_old() {
     let client = client(LIMITS, &network(&base));
     for _ in 0..100 {
         assert_eq!(
-            answered(&client.attempt(post(&format!("{base}/x")), &going()).await),
+            answered(&client.attempt(post(&format!("{base}/x")), &going(), ALWAYS).await),
             Some(202)
         );
     }
@@ -247,7 +293,10 @@ async fn of_a_thousand_attempts_under_steady_load_at_most_one_opens_a_connection
         let (client, url) = (client.clone(), format!("{base}/x"));
         tasks.spawn(async move {
             for _ in 0..ATTEMPTS / AT_ONCE {
-                assert_eq!(answered(&client.attempt(post(&url), &going()).await), Some(202));
+                assert_eq!(
+                    answered(&client.attempt(post(&url), &going(), ALWAYS).await),
+                    Some(202)
+                );
             }
         });
     }
@@ -286,7 +335,7 @@ async fn a_stop_tells_whether_what_it_breaks_off_may_have_arrived() {
     ];
     for (client, url, sent) in cases {
         let stop = CancellationToken::new();
-        let attempt = client.attempt(post(&url), &stop);
+        let attempt = client.attempt(post(&url), &stop, ALWAYS);
         let cut = async {
             while sent == Sent::Maybe && server.heads().is_empty() {
                 tokio::task::yield_now().await;
@@ -295,7 +344,7 @@ async fn a_stop_tells_whether_what_it_breaks_off_may_have_arrived() {
             stop.cancel();
         };
         assert_eq!(tokio::join!(attempt, cut).0, Attempt::Cut(sent), "{url}");
-        let stopped = client.attempt(post(&url), &stop).await;
+        let stopped = client.attempt(post(&url), &stop, ALWAYS).await;
         assert!(matches!(stopped, Attempt::Cut(_)), "what begins after the stop: {stopped:?}");
     }
 }
@@ -308,7 +357,7 @@ async fn a_dead_proxy_is_a_request_that_did_not_leave() {
     let closed = kept.local_addr().unwrap();
     let client = client(LIMITS, &through(&format!("http://{closed}"), None));
     for url in ["http://events.example.net/x", "https://events.example.net/x"] {
-        assert_eq!(client.attempt(post(url), &going()).await, UNCONNECTED, "{url}");
+        assert_eq!(client.attempt(post(url), &going(), ALWAYS).await, UNCONNECTED, "{url}");
     }
 }
 
@@ -321,7 +370,7 @@ async fn a_proxy_reads_plain_requests_and_is_asked_for_tunnels() {
     let client = client(LIMITS, &network);
     // Its refusal is not the destination's answer, which would be final.
     for url in ["http://events.example.net/a'{b}?c|d", "https://events.example.net/x"] {
-        assert_eq!(client.attempt(post(url), &going()).await, UNCONNECTED, "{url}");
+        assert_eq!(client.attempt(post(url), &going(), ALWAYS).await, UNCONNECTED, "{url}");
     }
     let heads = proxy.heads();
     let (plain, tunnel) = (&heads[0], &heads[1]);
@@ -341,7 +390,7 @@ async fn a_private_address_is_none_by_way_of_a_proxy_either() {
     let proxy = Server::start(ACCEPTED).await;
     let client = client(LIMITS, &through(&format!("http://{}", proxy.address), None));
     for url in ["http://169.254.169.254/x", "https://[::1]/x"] {
-        assert_eq!(client.attempt(post(url), &going()).await, PRIVATE, "{url}");
+        assert_eq!(client.attempt(post(url), &going(), ALWAYS).await, PRIVATE, "{url}");
     }
     assert_eq!(proxy.connections(), 0);
 }
