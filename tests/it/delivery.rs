@@ -178,10 +178,11 @@ async fn what_was_not_delivered_is_delivered_after_a_restart() {
 
 #[tokio::test]
 async fn what_an_upstream_asked_for_holds_over_a_restart_for_every_event() {
-    const ASKED: Duration = Duration::from_secs(4);
+    // So long that a busy machine stops and starts a relay meanwhile.
+    const ASKED: Duration = Duration::from_secs(15);
     let mut upstream = FakeUpstream::start().await;
     let mut relay = TestRelay::start_with(QUICK, &upstream).await;
-    upstream.misbehave(r#"{"status":503,"retry_after":4}"#);
+    upstream.misbehave(r#"{"status":503,"retry_after":15}"#);
     let (target, body) = click(1);
     assert_eq!(relay.post(&target, &body).await.status, 202);
     let asked = upstream.next_event().await.at;

@@ -181,7 +181,7 @@ async fn a_half_open_connection_of_http_2_is_found_out_before_an_attempt_ends() 
     let (unused, dir) = (FakeUpstream::start().await, tempfile::tempdir().unwrap());
     let upstream = CountedUpstream::start_tls(&["h2"], usize::MAX).await;
     let proxy = TunnelProxy::start().await;
-    let more = format!("proxy = \"{}\"\nattempt_within = \"8 s\"", proxy.url());
+    let more = format!("proxy = \"{}\"\nattempt_within = \"16 s\"", proxy.url());
     let config = to(&upstream, &dir, &more).replace("beacon-view", "beacon-click");
     let relay = TestRelay::start_with(&config, &unused).await;
     for n in 0..2 {

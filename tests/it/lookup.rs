@@ -4,7 +4,7 @@ use beacon_relay::config::Layers;
 use serde_json::json;
 
 use crate::support::{
-    CountedUpstream, FakeUpstream, FakeVendor, RawAnswer, TestRelay, TunnelProxy,
+    CountedUpstream, FakeUpstream, FakeVendor, RawAnswer, SOON, TestRelay, TunnelProxy,
 };
 
 const PAGE: &str = include_str!("../../docs/partners/olx.md");
@@ -50,7 +50,7 @@ async fn nothing_awaited(relay: &TestRelay) {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), waiting).await.unwrap();
+    tokio::time::timeout(SOON, waiting).await.unwrap();
 }
 
 async fn has_metric(relay: &TestRelay, line: &str) {
