@@ -196,21 +196,32 @@ fn mend_tail(with: Recovery<'_>, segment: &mut Segment, extent: &Extent) -> Resu
             });
         }
     }
-    if !extent.torn && extent.gaps.is_empty() {
+    let torn_at = walk::tail(segment, extent)?.filter(|(_, bytes)| *bytes > 0);
+    if torn_at.is_none() && extent.gaps.is_empty() {
         return Ok(());
     }
-    if extent.torn {
-        tracing::warn!(
-            file = segment.file.name(),
-            offset = extent.end,
-            "the last commit was torn by a crash; nobody was answered for it, so it is cut away"
-        );
+    if let Some((offset, bytes)) = torn_at {
+        let file = segment.file.name();
+        if extent.torn {
+            tracing::warn!(
+                file,
+                offset,
+                "the last commit was torn by a crash; nobody was answered for it, so it is cut away"
+            );
+        } else {
+            tracing::warn!(
+                file,
+                offset,
+                bytes,
+                "bytes that no relay wrote stand behind the last commit; they are cut away"
+            );
+        }
         let torn = Damage {
             log: segment.head.log,
             segment: segment.head.id(),
             file: Arc::clone(&segment.file),
-            from: extent.end,
-            to: segment.size.min(extent.end + walk::TORN_MAX),
+            from: offset,
+            to: segment.size.min(offset + walk::TORN_MAX),
             seqs: 0..0,
         };
         with.pool.found(0, damage::set_aside(with.disk, &torn)?);

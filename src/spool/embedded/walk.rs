@@ -14,6 +14,12 @@ use crate::spool::StoreFault;
 /// Bytes behind the last commit that are looked at and set aside when one was torn.
 pub(super) const TORN_MAX: u64 = 8 << 20;
 
+/// Bytes behind the records that are read at once.
+const PIECE: usize = 256 << 10;
+static ZEROS: [u8; PIECE] = [0; PIECE];
+/// Sizes of files that are prepared are whole pages.
+const PAGE: u64 = 4096;
+
 /// What is known of a segment before its records are read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected {
@@ -192,4 +198,43 @@ impl Readable {
             seqs: segment.head.first..segment.next_seq(),
         }
     }
+}
+
+/// Where bytes stand behind the records that no relay wrote, or none finished writing.
+pub(super) fn tail(segment: &Segment, extent: &Extent) -> Result<Option<(u64, u64)>, StoreFault> {
+    let (end, size) = (extent.end, segment.size);
+    if segment.sealed {
+        return Ok(None);
+    }
+    if extent.torn {
+        return Ok(Some((end, size.saturating_sub(end))));
+    }
+    if segment.head.fresh {
+        let Some(first) = first_byte(segment, end, size)? else {
+            // Zeros that are missing were cut off.
+            return Ok((size < end).then_some((size, 0)));
+        };
+        return Ok(Some((first, size - first)));
+    }
+    // A file that was used before holds old records there; but its size is whole pages.
+    let is_odd = size != end && !size.is_multiple_of(PAGE);
+    Ok(is_odd.then_some((size / PAGE * PAGE, size % PAGE)))
+}
+
+/// The first byte from `at` to `size` that is not zero.
+fn first_byte(segment: &Segment, mut at: u64, size: u64) -> Result<Option<u64>, StoreFault> {
+    while at < size {
+        let len = usize::try_from(size - at).unwrap_or(PIECE).min(PIECE);
+        let piece = segment.file.read(at, len)?;
+        if !piece.is_empty() && piece == ZEROS[..piece.len()] {
+            at += piece.len() as u64;
+            continue;
+        }
+        if let Some(index) = piece.iter().position(|byte| *byte != 0) {
+            return Ok(Some(at + index as u64));
+        }
+        // The file ends before its size did.
+        break;
+    }
+    Ok(None)
 }

@@ -216,6 +216,31 @@ async fn a_store_goes_on_behind_a_torn_tail_and_never_writes_there_again() {
 }
 
 #[tokio::test]
+async fn bytes_that_no_relay_wrote_are_set_aside_and_cut_at_a_start() {
+    for behind in [0, 4096, u64::MAX] {
+        let mut stage = Stage::new();
+        let mut kept = stage.store(vec![stage.event(b"kept", &["a"])]).await;
+        stage.kill();
+        let log = stage.files("log", ".seg").remove(0);
+        let whole = fs::read(&log).unwrap();
+        let written = whole.iter().rposition(|byte| *byte != 0).unwrap() as u64;
+        let tail = (written + 1).next_multiple_of(8);
+        // Behind the records, further back among the zeros, and behind the file itself.
+        let at = tail.saturating_add(behind).min(whole.len() as u64);
+        scribble(&log, at, &[0xab; 300]);
+        stage.open().unwrap();
+        assert_eq!(fs::metadata(&log).unwrap().len(), tail, "{behind}");
+        let aside = fs::read(&stage.files("quarantine", ".bytes")[0]).unwrap();
+        assert_eq!(aside[..300], [0xab; 300], "{behind}");
+        assert_eq!(stage.stats().await.damaged_records, 0, "nothing of them was answered for");
+        kept.extend(stage.store(vec![stage.event(b"next", &["a"])]).await);
+        stage.kill_and_reopen();
+        assert_eq!(stage.ids("a").await, kept.into_iter().collect());
+        assert_eq!(stage.files("quarantine", ".bytes").len(), 1, "a start names them once");
+    }
+}
+
+#[tokio::test]
 async fn records_of_a_former_use_of_the_file_are_not_taken_for_new_ones() {
     let mut stage = Stage::new();
     // Several segments are filled, delivered, and kept as spares.

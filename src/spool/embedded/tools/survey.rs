@@ -16,7 +16,7 @@ use super::super::{LogKind, open};
 use super::{Finding, Look, Progress, Wrong, keys, read_whole};
 use crate::spool::StoreFault;
 
-use segment::{Ack, Loaded, look_at_acks, tail};
+use segment::{Ack, Loaded, look_at_acks};
 use sums::destinations;
 
 pub use sums::{DestinationSum, Files, LogSum, Survey};
@@ -37,8 +37,9 @@ impl Look {
     /// Reads the logs: what is there, what is settled, what is damaged.
     pub(super) fn read(&self, progress: Progress<'_>) -> Result<(Read, Survey), StoreFault> {
         let mut survey = Survey { format: self.format, ..Survey::default() };
-        if self.format.is_none() && format::read(&self.disk)? != Found::None {
-            survey.findings.push(at_start("FORMAT", Wrong::Format));
+        match format::read(&self.disk)? {
+            Found::Unreadable => survey.findings.push(at_start("FORMAT", Wrong::Format)),
+            Found::Number(_) | Found::None => {}
         }
         let mut read = Read { state: State::default(), lost: [0; 3] };
         let mut loaded = Vec::new();
@@ -212,7 +213,7 @@ impl Look {
                 segment.bits.set(index, slot);
             }
         }
-        if let Some((offset, bytes)) = tail(&segment, &extent)? {
+        if let Some((offset, bytes)) = walk::tail(&segment, &extent)? {
             let file = segment.head.path();
             let wrong = Wrong::TornTail;
             survey.findings.push(Finding { file, offset, bytes, sequences: 0..0, wrong });

@@ -262,6 +262,21 @@ async fn headers_survive_in_their_second_copy_and_are_mended() {
 }
 
 #[tokio::test]
+async fn a_salvage_finds_fault_with_a_format_only_when_it_has_one() {
+    let mut stage = Stage::new();
+    stage.store(vec![stage.event(b"kept", &["a"])]).await;
+    stage.kill();
+    let found = || {
+        let look = Look::at_any(&stage.settings.path).unwrap();
+        let survey = look.salvage(&mut |_, _| {}, |_| true).unwrap();
+        survey.findings.iter().map(|one| one.wrong.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(), []);
+    fs::write(stage.settings.path.join("FORMAT"), "something else\n").unwrap();
+    assert_eq!(found(), [Wrong::Format]);
+}
+
+#[tokio::test]
 async fn a_file_without_a_header_can_be_salvaged() {
     let mut stage = varied().await;
     let all = ids(&kept(&stage));
