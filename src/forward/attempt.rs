@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Forwarder;
 use super::concurrency::{Slot, Use};
-use super::gate::{Gate, Passage, Turn};
+use super::gate::{Blame, Gate, Passage, Turn};
 use super::pace::BLIP;
 use super::verdict::{Attempt, Sent, Verdict, judge};
 use crate::clock::Timestamp;
@@ -128,7 +128,7 @@ impl Forwarder {
                     self.redirected(now);
                 }
                 let hint = hint.map(|hint| hint.min(self.settings.backoff.retry_after_max));
-                let turn = gate.failed(lease.id, sent, hint, now);
+                let turn = gate.failed(lease.id, Blame::of(sent, code), hint, now);
                 self.keep_asked(gate, now).await;
                 // What a probe meets tells nothing about how much would be too much.
                 let throttled = matches!(code, "throttled" | "unavailable");

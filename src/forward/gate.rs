@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::verdict::Sent;
 use crate::spool::DeliveryId;
 
 use row::Row;
+
+pub use row::Blame;
 
 /// While the origin took something so lately, failures in a row must be a share of all besides:
 /// where one in five fails, five fail in a row every few seconds of a drain.
@@ -229,13 +230,13 @@ impl Gate {
     pub fn failed(
         &self,
         delivery: DeliveryId,
-        sent: Sent,
+        blame: Blame,
         hint: Option<Duration>,
         now: Instant,
     ) -> Turn {
         let mut state = self.state();
         let was_shut = state.is_shut();
-        state.row.note(delivery, sent);
+        state.row.note(delivery, blame);
         state.failing += (1.0 - state.failing) * SHARE_OF_ONE;
         let is_lately = state.took_at.is_some_and(|at| now.saturating_duration_since(at) < LATELY);
         let is_most = !is_lately || state.failing >= SHARE_TO_OPEN;
@@ -295,7 +296,7 @@ mod tests {
     }
 
     fn fail(gate: &Gate, ids: std::ops::Range<u64>, now: Instant) -> Vec<Turn> {
-        ids.map(|id| gate.failed(DeliveryId(id), Sent::Answered, None, now)).collect()
+        ids.map(|id| gate.failed(DeliveryId(id), Blame::Either, None, now)).collect()
     }
 
     #[test]
@@ -332,7 +333,7 @@ mod tests {
             for id in 0..10_000 {
                 if random.f64() >= share {
                     gate.succeeded(now);
-                } else if gate.failed(DeliveryId(id), Sent::Answered, None, now) == Turn::Shut {
+                } else if gate.failed(DeliveryId(id), Blame::Either, None, now) == Turn::Shut {
                     shut += 1;
                 }
             }
@@ -374,26 +375,33 @@ mod tests {
     #[test]
     fn a_few_poisoned_events_never_open_it_together() {
         for poisoned in 1..5 {
-            for sent in [Sent::Answered, Sent::Maybe] {
-                let (gate, now) = gate();
-                for n in 0..100 {
-                    let turn = gate.failed(DeliveryId(n % poisoned), sent, None, now);
-                    assert_eq!(turn, Turn::None, "{poisoned} {sent:?}");
-                }
-                assert_eq!(gate.passage(now), Passage::Open);
-                assert_eq!(gate.standing(now), Standing::default());
-                // What fails beside them fills the row.
-                let beside = 4 - poisoned;
-                assert_eq!(fail(&gate, 200..200 + beside, now), vec![Turn::None; beside as usize]);
-                assert_eq!(fail(&gate, 300..301, now), [Turn::Shut], "{poisoned} {sent:?}");
+            let (gate, now) = gate();
+            for n in 0..100 {
+                let turn = gate.failed(DeliveryId(n % poisoned), Blame::Either, None, now);
+                assert_eq!(turn, Turn::None, "{poisoned}");
             }
+            assert_eq!(gate.passage(now), Passage::Open);
+            assert_eq!(gate.standing(now), Standing::default());
+            // What fails beside them fills the row.
+            let beside = 4 - poisoned;
+            assert_eq!(fail(&gate, 200..200 + beside, now), vec![Turn::None; beside as usize]);
+            assert_eq!(fail(&gate, 300..301, now), [Turn::Shut], "{poisoned}");
         }
+    }
+
+    #[test]
+    fn an_origin_that_says_so_of_two_by_turns_is_away_and_of_one_for_ever_is_not() {
+        let (gate, now) = gate();
+        let told = |id| gate.failed(DeliveryId(id), Blame::Told, None, now);
+        assert_eq!([(); 100].map(|()| told(7)), [Turn::None; 100]);
+        assert_eq!([8, 7, 8].map(told), [Turn::None; 3]);
+        assert_eq!(told(7), Turn::Shut);
     }
 
     #[test]
     fn a_delivery_that_finds_nobody_five_times_opens_it() {
         let (gate, now) = gate();
-        let found_nobody = || gate.failed(DeliveryId(7), Sent::No, None, now);
+        let found_nobody = || gate.failed(DeliveryId(7), Blame::Origin, None, now);
         assert_eq!([(); 4].map(|()| found_nobody()), [Turn::None; 4]);
         assert_eq!(found_nobody(), Turn::Shut);
         assert!(gate.standing(now).broken);
@@ -403,8 +411,8 @@ mod tests {
     fn a_retry_after_closes_the_gate_and_is_never_undercut() {
         let (gate, now) = gate();
         let minute = Duration::from_secs(60);
-        gate.failed(DeliveryId(1), Sent::Answered, Some(minute), now);
-        gate.failed(DeliveryId(2), Sent::Answered, Some(Duration::from_secs(1)), now);
+        gate.failed(DeliveryId(1), Blame::Either, Some(minute), now);
+        gate.failed(DeliveryId(2), Blame::Either, Some(Duration::from_secs(1)), now);
         assert_eq!(gate.passage(now), Passage::Closed(now + minute));
         assert_eq!(gate.standing(now).closed_for, Some(minute));
         assert_eq!(gate.enter(DeliveryId(3), now), Err(minute), "it may come when that is over");
@@ -419,15 +427,15 @@ mod tests {
         let (gate, now) = gate();
         let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
         assert_eq!(gate.to_keep(second, now), None);
-        gate.failed(DeliveryId(1), Sent::Answered, Some(Duration::ZERO), now);
+        gate.failed(DeliveryId(1), Blame::Either, Some(Duration::ZERO), now);
         assert_eq!(gate.to_keep(second, now), None, "it asked for nothing");
-        gate.failed(DeliveryId(1), Sent::Answered, Some(minute), now);
+        gate.failed(DeliveryId(1), Blame::Either, Some(minute), now);
         assert_eq!(gate.to_keep(second, now), Some(now + minute + second));
         gate.succeeded(now);
         let later = now + second;
-        gate.failed(DeliveryId(2), Sent::Answered, Some(minute), later);
+        gate.failed(DeliveryId(2), Blame::Either, Some(minute), later);
         assert_eq!(gate.to_keep(second, later), None, "it is kept");
-        gate.failed(DeliveryId(3), Sent::Answered, Some(2 * minute), later);
+        gate.failed(DeliveryId(3), Blame::Either, Some(2 * minute), later);
         assert_eq!(gate.to_keep(second, later), Some(later + 2 * minute + second));
         let (gate, _) = self::gate();
         gate.asked(now + minute);
@@ -440,7 +448,7 @@ mod tests {
         let (gate, now) = gate();
         let minute = Duration::from_secs(60);
         for id in 0..8 {
-            gate.failed(DeliveryId(id), Sent::Answered, Some(minute), now);
+            gate.failed(DeliveryId(id), Blame::Either, Some(minute), now);
         }
         assert_eq!(gate.passage(now + PROBE_EVERY), Passage::Closed(now + minute));
         assert_eq!(gate.passage(now + minute), Passage::Probe);

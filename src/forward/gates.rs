@@ -118,7 +118,7 @@ fn origin(uri: &Uri) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verdict::Sent;
+    use super::super::gate::Blame;
     use super::*;
     use crate::spool::DeliveryId;
 
@@ -130,13 +130,13 @@ mod tests {
         let well = gates.of(&Uri::from_static("https://b.example/x"));
         assert!(Arc::ptr_eq(&dead, &gates.of(&Uri::from_static("https://a.example/other"))));
         for id in 0..5 {
-            dead.failed(DeliveryId(id), Sent::Answered, None, now);
+            dead.failed(DeliveryId(id), Blame::Either, None, now);
         }
         assert!(matches!(dead.passage(now), Passage::Closed(_)));
         assert_eq!((well.passage(now), gates.passage(now)), (Passage::Open, Passage::Open));
         assert!(gates.standing(now).broken);
         let minute = Duration::from_secs(60);
-        well.failed(DeliveryId(9), Sent::Answered, Some(minute), now);
+        well.failed(DeliveryId(9), Blame::Either, Some(minute), now);
         let Passage::Closed(until) = gates.passage(now) else { panic!("closed") };
         assert!(until < now + minute, "the first to be probed decides");
     }

@@ -192,6 +192,19 @@ fn a_few_poisoned_events_on_a_quiet_origin_delay_nobody() {
 }
 
 #[test]
+fn an_origin_that_says_it_is_away_is_found_back_by_a_probe_however_few_orders_wait() {
+    const HOUR: u64 = 3600;
+    on_held_time(async {
+        let mut play = Play::new(&[(0, Mood::Says(503, 1.0, Hint::None)), (HOUR, Mood::Well)]);
+        play.post(2, Lane::Live).await;
+        play.until(HOUR, 0).await;
+        assert!(play.relay.forwarder(NAME).standing().gate.broken);
+        play.until(HOUR + 5, 0).await;
+        assert_eq!(play.relay.spooled().await, 0);
+    });
+}
+
+#[test]
 fn a_probe_is_a_fresh_event_where_one_waits_beside_what_failed_before() {
     const HOURS: u64 = 3 * 3600;
     on_held_time(async {
