@@ -441,6 +441,10 @@ impl Life {
                 self.done(put)?;
             }
         }
+        if self.disk.is_off() {
+            // Not all was looked at.
+            return Ok(());
+        }
         for stored in self.model.events.values_mut() {
             for delivery in stored.to.values_mut().filter(|of| matches!(of.now, At::Dead(_))) {
                 delivery.or.clear();
