@@ -102,15 +102,22 @@ impl Shelf {
         }
         let mut replayed = Replayed::default();
         for id in ids.iter().collect::<BTreeSet<_>>() {
-            match self.dead.get(&id.0) {
-                None => replayed.missing += 1,
-                Some(one) if self.claims.is_of_another(one.claimed, now) => {
-                    replayed.duplicates += 1
-                }
-                Some(_) => replayed.replayed += 1,
-            }
+            self.is_replayed(*id, now, &mut replayed);
         }
         Ok(replayed)
+    }
+
+    /// Counts a letter that is to be put back in line; true of one that may be.
+    fn is_replayed(&self, id: DeliveryId, now: Timestamp, replayed: &mut Replayed) -> bool {
+        match self.dead.get(&id.0) {
+            None => replayed.missing += 1,
+            Some(one) if self.claims.is_of_another(one.claimed, now) => replayed.duplicates += 1,
+            Some(_) => {
+                replayed.replayed += 1;
+                return true;
+            }
+        }
+        false
     }
 
     pub(in super::super) fn replay(
@@ -123,16 +130,10 @@ impl Shelf {
         }
         let mut replayed = Replayed::default();
         for id in ids.iter().collect::<BTreeSet<_>>() {
-            let Some(buried) = self.dead.get(&id.0) else {
-                replayed.missing += 1;
-                continue;
-            };
-            if self.claims.is_of_another(buried.claimed, now) {
-                replayed.duplicates += 1;
+            if !self.is_replayed(*id, now, &mut replayed) {
                 continue;
             }
             let Some(Buried { letter, claimed, .. }) = self.unbury(id.0) else { continue };
-            replayed.replayed += 1;
             self.flow.replayed += 1;
             self.claims.revive(claimed, letter.refusal.cause);
             self.enter(Delivery {
